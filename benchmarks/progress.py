@@ -1,0 +1,24 @@
+"""Progress of long work, on stderr: stdout is for results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import Progress
+
+T = TypeVar("T")
+
+console = Console(stderr=True, highlight=False)
+
+
+def stage(text: str) -> None:
+    """Say what begins, or what came of it, on a line of its own."""
+    console.print(text, markup=False)
+
+
+def track(items: Iterable[T], title: str, total: float | None = None) -> Iterator[T]:
+    """Pass ``items`` through under a progress bar; without a terminal there is no bar."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield from progress.track(items, description=title, total=total)

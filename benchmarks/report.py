@@ -1,0 +1,77 @@
+"""The evidence as data, and the page rendered from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ..runtime.errors import InputError, missing_package
+from ..runtime.hardware import Cpu
+from ..runtime.records import from_json
+from .evaluation import Row
+from .tolerance import Tolerance
+
+SCHEMA = 1
+
+
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was measured, on what, and what follows from it.
+
+    Attributes:
+        schema: of this record.
+        created: UTC, ISO 8601.
+        reason: why ``chosen`` was chosen, or why nothing was, in a sentence.
+        rows: the reference, then every candidate, those that failed included.
+        images: held-out images the accuracy is of, by class.
+        provenance: checkpoint, data, calibration, package versions.
+    """
+
+    schema: int
+    created: str
+    model: str
+    verdict: Literal["pass", "fail"]
+    reason: str
+    chosen: str
+    reference: str
+    tolerance: Tolerance
+    threads: int
+    cpu: Cpu
+    images: dict[str, int]
+    rows: tuple[Row, ...]
+    provenance: dict[str, Any]
+
+    @property
+    def reference_row(self) -> Row:
+        """The row all others are compared with."""
+        return next(row for row in self.rows if row.name == self.reference)
+
+
+def read_report(path: Path) -> Report:
+    """A stored report.
+
+    Raises:
+        InputError: missing, damaged, or of another schema.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return from_json(data, Report, str(path))
+
+
+def render_html(report: Report) -> str:
+    """One self-contained page: no script, no request to anywhere.
+
+    Raises:
+        MachineError: jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise missing_package("jinja2", "report") from error
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("report.html").render(report=report, base=report.reference_row)

@@ -1,0 +1,133 @@
+"""Labelled images on disk: what they are, whose they are, and whether two are the same picture."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+
+from ..runtime.errors import DataError, ImageError
+from ..runtime.images import SUFFIXES, pixel_hash, read_image
+
+# File-name patterns of public sets, each with the patient in its first group. A file that fits none counts as a
+# patient of its own, and the caller is told how many did.
+PATIENT_PATTERNS = (
+    r"(person\d+)_(?:bacteria|virus)_\d+",
+    r"((?:NORMAL2-)?IM-\d+)-\d+(?:-\d+)?",
+    r"(patient[-_]?\d+)(?:[-_].*)?",
+)
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One labelled image.
+
+    Attributes:
+        path: of the file.
+        label: index of its class.
+        patient: whose image it is; images of one patient never stand on both sides of a split.
+    """
+
+    path: Path
+    label: int
+    patient: str
+
+
+def find_samples(folder: Path, classes: Sequence[str] = (), patient_pattern: str | None = None) -> list[Sample]:
+    """The images of ``folder/CLASS/...``, sorted by path.
+
+    Args:
+        folder: holds one sub-folder a class.
+        classes: the order of the labels; empty takes the sub-folders' names, sorted.
+        patient_pattern: a regular expression whose first group is the patient, searched in the file name;
+            None tries :data:`PATIENT_PATTERNS`.
+
+    Raises:
+        DataError: no such folder, no images, an empty class, or classes other than ``classes``.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder; give the one that holds a folder per class")
+    found = class_folders(folder)
+    classes = tuple(classes) or tuple(found)
+    if set(found) != set(classes):
+        raise DataError(
+            f"{folder}: its class folders {list(found)} are not the model's classes {sorted(classes)}; "
+            "rename the folders, or give the data the model was trained for"
+        )
+    patient_of = _patient_finder(patient_pattern)
+    samples = [
+        Sample(path, label, patient_of(path)) for label, name in enumerate(classes) for path in _images(folder / name)
+    ]
+    counts = Counter(sample.label for sample in samples)
+    empty = [name for label, name in enumerate(classes) if not counts[label]]
+    if empty:
+        raise DataError(f"{folder}: no images in {empty}; each class needs some ({', '.join(sorted(SUFFIXES))})")
+    return samples
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the sub-folders, sorted; hidden ones do not count.
+
+    Raises:
+        DataError: fewer than two.
+    """
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] not in "._")
+    if len(names) < 2:
+        raise DataError(f"{folder}: has {len(names)} class folder(s) {names}; a classifier needs at least two")
+    return names
+
+
+def pixel_hashes(samples: Iterable[Sample]) -> list[str]:
+    """SHA-256 of each sample's decoded pixels, in order.
+
+    Raises:
+        DataError: an image that cannot be read; the message names the first and counts the rest.
+    """
+    samples = list(samples)
+
+    def one(sample: Sample) -> str | ImageError:
+        try:
+            return pixel_hash(read_image(sample.path))
+        except ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        hashes = list(pool.map(one, samples))
+    refuse_unreadable([entry for entry in hashes if isinstance(entry, ImageError)], len(samples))
+    return [entry for entry in hashes if isinstance(entry, str)]
+
+
+def refuse_unreadable(errors: Sequence[ImageError], total: int) -> None:
+    """Raise one DataError for all unreadable images, if there are any."""
+    if errors:
+        more = f" (and {len(errors) - 1} more of {total} images)" if len(errors) > 1 else ""
+        raise DataError(f"{errors[0]}{more}; mend or remove the file")
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _patient_finder(pattern: str | None) -> Callable[[Path], str]:
+    try:
+        patterns = [re.compile(pattern)] if pattern else [re.compile(p) for p in PATIENT_PATTERNS]
+    except re.error as error:
+        raise DataError(f"patient pattern {pattern!r} is not a regular expression ({error})") from error
+    if pattern and not patterns[0].groups:
+        raise DataError(f"patient pattern {pattern!r} has no group; put the patient in parentheses")
+
+    def patient(path: Path) -> str:
+        for compiled in patterns:
+            match = compiled.search(path.stem) if pattern else compiled.fullmatch(path.stem)
+            if match and match.group(1):
+                return match.group(1)
+        return str(path)
+
+    return patient

@@ -1,0 +1,169 @@
+"""One engine in a process of its own: what crashes, hangs or spins there does so alone.
+
+Engines that share a process disturb each other's timing (idle thread pools spin), and a graph foreign to an engine
+can end the process with a segmentation fault. The parent sends one JSON line a request; arrays travel as .npy files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..runtime.engines import Engine, Executed, load_engine
+from ..runtime.errors import EngineError, MedcompressError
+from ..runtime.preprocessing import Preprocessing
+
+COMMAND = (sys.executable, "-m", "medcompress.benchmarks.worker")
+LIMIT_S = 600.0
+_PART = 64
+
+
+class Worker:
+    """The parent's end: a child process that holds one engine. Use as a context manager.
+
+    Raises (all methods):
+        EngineError: the child reported an error, died, or gave no answer in time.
+    """
+
+    def __init__(self, command: Sequence[str] = COMMAND, limit_s: float = LIMIT_S) -> None:
+        self._limit_s = limit_s
+        self._child = subprocess.Popen(
+            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._lines: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def load(self, engine: str, files: Sequence[Path], precision: str, threads: int) -> Executed:
+        """Load a model; returns what the engine says it executes."""
+        answer = self._ask(
+            do="load", engine=engine, files=[str(file) for file in files], precision=precision, threads=threads
+        )
+        return msgspec.convert(answer["executed"], Executed)
+
+    def run(self, rendered: Path, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
+        """Outputs (N, classes) for an .npy file of rendered images (uint8), each run alone, as a kiosk would."""
+        count = len(np.load(rendered, mmap_mode="r", allow_pickle=False))
+        prepare = msgspec.to_builtins(preprocessing)
+        outputs: list[list[float]] = []
+        # In parts, so that the time limit is for a part, however many images there are.
+        for start in range(0, count, _PART):
+            outputs += self._ask(
+                do="run", rendered=str(rendered), preprocessing=prepare, start=start, stop=start + _PART
+            )["logits"]
+        return np.asarray(outputs, dtype=np.float32)
+
+    def time(self, shape: Sequence[int], seconds: float, least: int) -> list[float]:
+        """Milliseconds of single runs on one batch of that shape, for so long and at least so many times."""
+        return self._ask(do="time", shape=list(shape), seconds=seconds, least=least)["ms"]
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child."""
+        self._child.kill()
+        self._child.wait()
+
+    def _read(self) -> None:
+        assert self._child.stdout is not None
+        for line in self._child.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # a dead child is told apart below
+            self._child.stdin.write(json.dumps(request) + "\n")
+            self._child.stdin.flush()
+        try:
+            line = self._lines.get(timeout=self._limit_s)
+        except queue.Empty:
+            self.close()
+            raise EngineError(f"gave no answer in {self._limit_s:.0f} s and was stopped") from None
+        if not line:
+            raise EngineError(f"its process ended ({_cause(self._child.wait())})")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise EngineError(answer["error"])
+        return answer
+
+
+def serve() -> None:
+    """The child's end: answer requests until standard input ends."""
+    # Ctrl-C reaches the whole process group; the parent decides what becomes of its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Native libraries print to descriptor 1: the answers get a descriptor of their own.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    engine: Engine | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        do = request.pop("do")
+        try:
+            if do == "load":
+                files = [Path(file).read_bytes() for file in request.pop("files")]
+                engine = load_engine(request["engine"], files, request["precision"], request["threads"])
+                answer: dict[str, Any] = {"executed": msgspec.to_builtins(engine.executed)}
+            elif engine is None:
+                raise EngineError("no model is loaded")
+            elif do == "run":
+                answer = {"logits": _run(engine, **request)}
+            else:
+                answer = {"ms": _time(engine, **request)}
+        except MedcompressError as error:
+            answer = {"error": str(error)}
+        except Exception as error:  # the parent must hear of it whatever it is
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _run(engine: Engine, rendered: str, preprocessing: dict[str, Any], start: int, stop: int) -> list[list[float]]:
+    prepare = msgspec.convert(preprocessing, Preprocessing)
+    images = np.load(rendered, mmap_mode="r", allow_pickle=False)[start:stop]
+    return [engine.run(prepare.normalize(np.asarray(image))[None])[0].tolist() for image in images]
+
+
+def _time(engine: Engine, shape: Sequence[int], seconds: float, least: int) -> list[float]:
+    batch = np.random.default_rng(0).standard_normal(tuple(shape), dtype=np.float32)
+    engine.run(batch)
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(taken) < least or time.perf_counter() < end:
+        start = time.perf_counter_ns()
+        engine.run(batch)
+        taken.append((time.perf_counter_ns() - start) / 1e6)
+    return taken
+
+
+def _cause(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,97 @@
+"""The command line: parse, one call, render, exit code.
+
+Exit codes: 0 done, 1 the gate said no, 2 wrong usage or input, 3 this machine lacks something, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+import click
+
+# Command -> its one-line help: the modules are imported only when their command is called.
+COMMANDS = {
+    "demo": "See the whole job on synthetic radiographs.",
+    "train": "Train a classifier and leave best.pth.",
+    "optimize": "Turn best.pth into a proven, smaller, faster bundle.",
+    "predict": "Answer for images with a bundle.",
+    "benchmark": "Measure every variant of a bundle on this machine.",
+    "verify": "Check a bundle's files, and every variant on this machine.",
+    "inspect": "Say what a checkpoint, ONNX file or bundle is.",
+}
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when it is called, so that ``--help`` needs no torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return import_module(f".{cmd_name}", __package__).command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("medcompress"), prog_name="medcompress")
+def group() -> None:
+    """Compress a medical image classifier, and prove on your own patients that it is not worse."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; returns its exit code. Every error a user can mend is one line on stderr."""
+    try:
+        code = group.main(list(arguments), prog_name="medcompress", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped; what was finished is kept: the same command goes on from there", err=True)
+        return 130
+    except Exception as error:
+        found = _explain(error)
+        if found is None:
+            raise
+        code, message = found
+        click.echo(f"error: {message}", err=True)
+        if "--json" in arguments:
+            click.echo(json.dumps({"error": {"code": code, "message": message}}))
+        return code
+
+
+def _explain(error: Exception) -> tuple[int, str] | None:
+    """Exit code and message of an error a user can mend; None for one of ours."""
+    from ..runtime.errors import MedcompressError
+
+    if isinstance(error, MedcompressError):
+        return error.exit_code, " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return 3, f"the disk is full ({error.filename or 'while writing'}); free some space and run it again"
+    if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+        return 3, f"{error.filename}: cannot be written ({error.strerror}); give a folder that can"
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("medcompress"):
+        return 3, f"{error.name} is not installed, and this needs it; install it with: pip install 'medcompress[all]'"
+    return None
+
+
+def main() -> None:
+    """Entry point of the ``medcompress`` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

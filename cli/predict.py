@@ -1,0 +1,62 @@
+"""``medcompress predict``: answers for images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .output import as_json_option, print_json
+
+
+@click.command("predict")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--variant", help="Run this variant or none; by default the best this machine runs.")
+@click.option("--threads", type=click.IntRange(1, 256), help="For one inference; by default what was measured.")
+@as_json_option
+def command(bundle: Path, images: tuple[Path, ...], variant: str | None, threads: int | None, as_json: bool) -> int:
+    """Answer for IMAGES with BUNDLE. An image that is refused does not keep the others from an answer; exit code 2."""
+    import warnings
+
+    from ..runtime.errors import ImageError
+    from ..runtime.predictor import load
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # said below, in our own form
+        predictor = load(bundle, variant=variant, threads=threads)
+    for setback in predictor.setbacks:
+        click.echo(f"warning: variant passed over: {setback}", err=True)
+    results: list[dict[str, Any]] = []
+    for image in images:
+        try:
+            found = predictor.predict(image)
+        except ImageError as error:
+            results.append({"input": str(image), "error": str(error)})
+            click.echo(f"error: {error}", err=True)
+            continue
+        results.append(
+            {
+                "input": str(image),
+                "label": found.label,
+                "labels": found.labels,
+                "probabilities": found.probabilities,
+                "time_ms": found.time_ms,
+            }
+        )
+        if not as_json:
+            answer = ", ".join(found.labels) or "no finding"
+            listed = "  ".join(f"{name} {p:.4f}" for name, p in found.probabilities.items())
+            click.echo(f"{image}: {answer}  ({listed})  {found.time_ms['total']:.1f} ms")
+    if as_json:
+        print_json(
+            {
+                "bundle": str(bundle),
+                "variant": predictor.variant.name,
+                "executed": predictor.executed,
+                "warnings": predictor.setbacks,
+                "results": results,
+            }
+        )
+    return 2 if any("error" in result for result in results) else 0

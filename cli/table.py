@@ -1,0 +1,53 @@
+"""The one table: every variant, how well it answers and how fast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..benchmarks.evaluation import Row
+
+
+def print_table(rows: Sequence[Row], title: str, base: Row | None, eager: Row | None, chosen: str = "") -> None:
+    """Print rows to stdout; speed-ups are against ``base`` (ONNX Runtime FP32) and ``eager`` (torch), where measured."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("variant", no_wrap=True)
+    table.add_column("runs as", no_wrap=True)
+    for name in ("MB", "AUROC", "loss", "sens.", "spec.", "max Δp", "flips", "p50 ms", "p90 ms", "x ORT", "x torch"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("status", overflow="fold", min_width=12)
+    for row in rows:
+        table.add_row(
+            f"{row.name} *" if row.name == chosen else row.name,
+            row.precision,
+            f"{row.size_bytes / 1e6:.2f}" if row.size_bytes else "-",
+            _number(row.auroc, 4),
+            _number(row.auroc_drop, 4),
+            _number(row.sensitivity, 3),
+            _number(row.specificity, 3),
+            _number(row.probability_change, 3),
+            "-" if row.flips is None else str(row.flips),
+            _number(row.p50_ms, 2),
+            _number(row.p90_ms, 2),
+            _ratio(base, row),
+            _ratio(eager, row),
+            row.status,
+            style="bold" if row.name == chosen else None,
+        )
+    console = Console(highlight=False)
+    # A pipe has no width of its own: a table cut to 80 columns would lose its figures.
+    console.width = max(console.width, 150) if not console.is_terminal else console.width
+    console.print(table)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _ratio(base: Row | None, row: Row) -> str:
+    if base is None or base.p50_ms is None or row.p50_ms is None:
+        return "-"
+    return f"{base.p50_ms / row.p50_ms:.1f}"

@@ -1,0 +1,34 @@
+"""``medcompress verify``: is this bundle whole, and does it run faithfully here?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .output import as_json_option, print_json
+
+
+@click.command("verify")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--threads", type=click.IntRange(1, 256), help="For one inference; by default what was measured.")
+@as_json_option
+def command(bundle: Path, threads: int | None, as_json: bool) -> int:
+    """Check every file of BUNDLE, and every variant against its golden vectors on this machine.
+
+    Exit codes: 0 some variant runs faithfully here, 2 the bundle is damaged, 3 no variant does.
+    """
+    from ..runtime.selftest import verify
+
+    found = verify(bundle, threads)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{bundle}: {found.files} files as they were written, identity {found.identity[:16]}")
+        click.echo(f"this machine: {found.cpu.model}, {found.cpu.kind} ({', '.join(found.cpu.features)})")
+        click.echo(f"preprocessing: off by {found.pixel_error} grey levels at most")
+        for check in found.variants:
+            error = "" if check.golden_error is None else f"  golden error {check.golden_error:.5f}"
+            click.echo(f"{'*' if check.name == found.runs else ' '} {check.name}: {check.status}{error}")
+        click.echo(f"runs here: {found.runs or 'none'}")
+    return 0 if found.runs else 3

@@ -1,0 +1,18 @@
+"""The light runtime: a bundle in, answers out. Imports no torch, and opens no socket."""
+
+from .errors import BundleError, EngineError, ImageError, InputError, MachineError, MedcompressError
+from .predictor import Prediction, Predictor, load
+from .preprocessing import Preprocessing
+
+__all__ = [
+    "BundleError",
+    "EngineError",
+    "ImageError",
+    "InputError",
+    "MachineError",
+    "MedcompressError",
+    "Prediction",
+    "Predictor",
+    "Preprocessing",
+    "load",
+]

@@ -1,0 +1,72 @@
+"""What every inference engine offers: load, run, close, and what it really executed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import EngineError
+
+
+class Executed(msgspec.Struct, frozen=True):
+    """What runs, as the engine itself tells it where it does.
+
+    Attributes:
+        engine: name and version.
+        device: the execution provider or device.
+        precision: of the arithmetic: ``fp32``, ``bf16``, ``int8``.
+        threads: that share one inference.
+    """
+
+    engine: str
+    device: str
+    precision: str
+    threads: int
+
+
+class Engine(Protocol):
+    """A loaded model. ``run`` may be called from several threads at once."""
+
+    @property
+    def executed(self) -> Executed: ...
+
+    def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, channels, height, width) to raw outputs (N, classes)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+# Engine -> the module that owns its backend: each has load(files, precision, threads) -> Engine.
+ENGINES = {
+    "onnxruntime": ".onnxruntime_engine",
+    "openvino": ".openvino_engine",
+}
+
+
+def load_engine(engine: str, files: Sequence[bytes], precision: str, threads: int) -> Engine:
+    """Load a model's bytes into an engine.
+
+    Args:
+        engine: a key of :data:`ENGINES`.
+        files: the model's file, then its weights where they are apart.
+        precision: to execute: ``fp32``, ``bf16`` or ``int8`` (whose float part runs in fp32).
+        threads: for one inference.
+
+    Raises:
+        EngineError: the engine is unknown, not installed, or cannot take the model.
+    """
+    if engine not in ENGINES:
+        raise EngineError(f"engine {engine!r} is not known here; known are: {', '.join(ENGINES)}")
+    try:
+        module = import_module(ENGINES[engine], __package__)
+    except ImportError as error:
+        raise EngineError(
+            f"engine {engine} cannot be loaded ({error}); install it with: pip install 'medcompress[{engine}]'"
+        ) from error
+    return module.load(files, precision, threads)

@@ -1,0 +1,62 @@
+"""ONNX Runtime on the CPU. https://onnxruntime.ai/docs/api/python/api_summary.html"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from ..errors import EngineError
+from .base import Executed
+
+_PROVIDER = "CPUExecutionProvider"
+
+
+class OnnxRuntimeEngine:
+    """One inference session; ONNX Runtime allows concurrent runs of a session."""
+
+    def __init__(self, session: ort.InferenceSession, executed: Executed) -> None:
+        self._session: ort.InferenceSession | None = session
+        self._input = session.get_inputs()[0].name
+        self.executed = executed
+
+    def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(N, C, H, W) to (N, classes)."""
+        if self._session is None:
+            raise EngineError("the ONNX Runtime engine was closed")
+        try:
+            return np.asarray(self._session.run(None, {self._input: batch})[0])
+        except Exception as error:  # its exceptions share no base class
+            raise EngineError(f"ONNX Runtime could not run the model ({_first_line(error)})") from error
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def load(files: Sequence[bytes], precision: str, threads: int) -> OnnxRuntimeEngine:
+    """Load an ONNX model; its own graph sets the precision (``bf16`` is not offered on the CPU).
+
+    Raises:
+        EngineError: not a model it can take.
+    """
+    if precision not in {"fp32", "int8"}:
+        raise EngineError(f"ONNX Runtime's CPU provider does not execute {precision}; use openvino for it")
+    ort.disable_telemetry_events()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(files[0], options, providers=[_PROVIDER])
+    except Exception as error:
+        raise EngineError(f"ONNX Runtime cannot load the model ({_first_line(error)})") from error
+    provider = session.get_providers()[0]
+    executed = Executed(f"onnxruntime {ort.__version__}", provider, precision, threads)
+    return OnnxRuntimeEngine(session, executed)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,103 @@
+"""Golden vectors: a few inputs with the outputs they must give, so that a machine can test itself.
+
+They catch what no hash can: a CPU that saturates INT8 products, another build of an engine, another Pillow.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .bundle import GOLDEN_FILE, Bundle, Variant
+from .engines import Engine
+from .errors import BundleError
+from .preprocessing import Preprocessing
+
+# Largest difference of a logit, as a share of the largest logit (at least 1). The same INT8 graph differs by
+# about 0.01 between faithful CPUs (rounding of single levels); saturation moves it several times further.
+TOLERANCE = {"fp32": 0.001, "bf16": 0.03, "int8": 0.05}
+# Grey levels two versions of Pillow's JPEG decoder and resize may differ by.
+PIXEL_TOLERANCE = 2
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """A bundle's golden vectors.
+
+    Attributes:
+        inputs: uint8 rendered images (N, H, W) or (N, H, W, 3).
+        logits: variant name -> (N, classes), as measured on the build machine.
+        picture: a synthetic JPEG, the file's bytes.
+        rendered: what :meth:`Preprocessing.render` made of it on the build machine.
+    """
+
+    inputs: npt.NDArray[np.uint8]
+    logits: Mapping[str, npt.NDArray[np.float32]]
+    picture: bytes
+    rendered: npt.NDArray[np.uint8]
+
+    def to_bytes(self) -> bytes:
+        """As the bytes of an npz file."""
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            inputs=self.inputs,
+            picture=np.frombuffer(self.picture, dtype=np.uint8),
+            rendered=self.rendered,
+            allow_pickle=False,
+            **{f"logits-{name}": values for name, values in self.logits.items()},
+        )
+        return buffer.getvalue()
+
+
+def read_golden(bundle: Bundle) -> Golden:
+    """The bundle's golden vectors.
+
+    Raises:
+        BundleError: missing, changed or incomplete.
+    """
+    try:
+        with np.load(io.BytesIO(bundle.read(GOLDEN_FILE)), allow_pickle=False) as stored:
+            logits = {name.removeprefix("logits-"): stored[name] for name in stored if name[:7] == "logits-"}
+            return Golden(stored["inputs"], logits, stored["picture"].tobytes(), stored["rendered"])
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{bundle.folder / GOLDEN_FILE}: is not a set of golden vectors ({error})") from error
+
+
+def make_picture() -> bytes:
+    """A synthetic JPEG, the same on every machine: gradients and edges at many scales."""
+    rows, columns = np.mgrid[0:600, 0:720]
+    waves = (np.bitwise_xor(rows // 8, columns // 8) * 3 + (rows * columns) // 977) % 256
+    buffer = io.BytesIO()
+    Image.fromarray(waves.astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def engine_error(golden: Golden, preprocessing: Preprocessing, variant: Variant, engine: Engine, count: int) -> float:
+    """Largest logit difference over the first ``count`` inputs, as a share of the largest logit (at least 1).
+
+    Raises:
+        BundleError: there are no golden outputs for this variant.
+        EngineError: the engine cannot run.
+    """
+    expected = golden.logits.get(variant.name)
+    if expected is None:
+        raise BundleError(f"there are no golden outputs for variant {variant.name}; make the bundle again")
+    batch = np.stack([preprocessing.normalize(pixels) for pixels in golden.inputs[:count]])
+    expected = expected[:count]
+    difference = np.abs(engine.run(batch).astype(np.float64) - expected).max()
+    error = float(difference / max(1.0, float(np.abs(expected).max())))
+    return error if np.isfinite(error) else float("inf")
+
+
+def pixel_error(golden: Golden, preprocessing: Preprocessing) -> int:
+    """Largest difference, in grey levels, between this machine's rendering of the picture and the stored one."""
+    rendered = preprocessing.render(golden.picture)
+    if rendered.shape != golden.rendered.shape:
+        return 255
+    return int(np.abs(rendered.astype(np.int16) - golden.rendered).max())

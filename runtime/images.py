@@ -1,0 +1,125 @@
+"""From a file, bytes, an array or a PIL image to 8-bit grey or RGB pixels, or a refusal that says why."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+from .errors import ImageError
+
+ImageSource: TypeAlias = "str | Path | bytes | bytearray | memoryview | np.ndarray | Image.Image"
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+# A full-field mammogram has 15 to 30 million pixels; what is far above that is a mistake or an attack.
+MAX_PIXELS = 80_000_000
+MAX_FILE_BYTES = 512 * 1024 * 1024
+
+_SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N", "I"}
+
+
+def read_image(source: ImageSource, *, at_least: tuple[int, int] | None = None) -> Image.Image:
+    """Decode an image to PIL mode ``L`` or ``RGB``, upright.
+
+    Sixteen-bit grey is scaled from its full range (0..65535) to 0..255, transparency is laid over black,
+    palettes are resolved, and EXIF orientation is applied.
+
+    Args:
+        source: a path, the file's bytes, a PIL image, or an array: uint8 or uint16 of shape (H, W) or
+            (H, W, 1), or uint8 of shape (H, W, 3) (RGB) or (H, W, 4) (RGBA).
+        at_least: (width, height) a JPEG may be decoded down to: the smallest of 1, 1/2, 1/4, 1/8 of its size
+            that still has this many pixels on both sides. None decodes every pixel.
+
+    Raises:
+        ImageError: unreadable, truncated, several frames, too large, or of a kind whose grey levels
+            cannot be known (floats).
+    """
+    if isinstance(source, np.ndarray):
+        return _eight_bit(_from_array(source), "array")
+    if isinstance(source, Image.Image):
+        return _decode(lambda: source, "image", None)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data = bytes(source)
+        return _decode(lambda: Image.open(io.BytesIO(data), formats=FORMATS), "image bytes", at_least)
+    path = Path(source)
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
+    if path.is_dir():
+        raise ImageError(f"{path}: is a folder, not an image; name the files in it")
+    if size == 0:
+        raise ImageError(f"{path}: is empty (0 bytes); copy the image again from its source")
+    if size > MAX_FILE_BYTES:
+        raise ImageError(f"{path}: is {size >> 20} MiB, the limit is {MAX_FILE_BYTES >> 20} MiB")
+    return _decode(lambda: Image.open(path, formats=FORMATS), str(path), at_least)
+
+
+def pixel_hash(image: Image.Image) -> str:
+    """SHA-256 of decoded pixels (mode, size, bytes): equal for the same picture in two file formats."""
+    digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height} ".encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def _decode(opener: Callable[[], Image.Image], name: str, at_least: tuple[int, int] | None) -> Image.Image:
+    try:
+        image = opener()
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(f"{name}: is not a {', '.join(FORMATS)} image") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: has too many pixels, the limit is {MAX_PIXELS:,}") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise ImageError(f"{name}: cannot be read ({error})") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"{name}: {image.width} x {image.height} has too many pixels, the limit is {MAX_PIXELS:,}")
+    if getattr(image, "n_frames", 1) > 1:
+        raise ImageError(f"{name}: has {getattr(image, 'n_frames', 1)} frames; save the one to be read")
+    try:
+        if at_least is not None and isinstance(image, ImageFile.ImageFile):
+            image.draft(None, at_least)  # type: ignore[arg-type]  # None keeps the file's own colour mode
+        image.load()
+        image = ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+        raise ImageError(f"{name}: is damaged or truncated ({error}); copy it again") from error
+    return _eight_bit(image, name)
+
+
+def _eight_bit(image: Image.Image, name: str) -> Image.Image:
+    if image.mode in {"L", "RGB"} and "transparency" not in image.info:
+        return image
+    if image.mode in _SIXTEEN_BIT:
+        levels = np.asarray(image).astype(np.int64)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise ImageError(f"{name}: has grey levels outside 0..65535; save it as 8 or 16-bit grey")
+        return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode in {"LA", "PA", "La", "RGBA", "RGBa"} or "transparency" in image.info:
+        flat = image.convert("RGBA")
+        black = Image.new("RGBA", flat.size, (0, 0, 0, 255))
+        rgb = Image.alpha_composite(black, flat).convert("RGB")
+        return rgb.convert("L") if image.mode in {"L", "LA", "La"} else rgb
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode in {"P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"}:
+        return image.convert("RGB")
+    raise ImageError(f"{name}: pixels of kind {image.mode!r} have no known grey scale; save as 8 or 16-bit")
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    grey = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if array.size == 0 or array.shape[0] * (array.shape[1] if array.ndim > 1 else 1) > MAX_PIXELS:
+        raise ImageError(f"array of shape {array.shape}: is empty or has more than {MAX_PIXELS:,} pixels")
+    if grey.ndim == 2 and grey.dtype in (np.uint8, np.uint16):
+        return Image.fromarray(np.ascontiguousarray(grey))
+    if array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8:
+        return Image.fromarray(np.ascontiguousarray(array))
+    raise ImageError(
+        f"array of shape {array.shape} and type {array.dtype}: give uint8 or uint16 (H, W), "
+        "or uint8 (H, W, 3) in RGB order"
+    )

@@ -1,0 +1,302 @@
+"""Training a classifier from a folder of images to ``best.pth``."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shutil
+import signal
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning.pytorch as pl
+import msgspec
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from rich.console import Console
+from torch import nn
+
+from ..runtime.decision import Decision
+from ..runtime.errors import DataError, InputError, MachineError
+from ..runtime.preprocessing import Preprocessing
+from ..runtime.records import from_json, to_json, write_whole
+from .architectures import InitialWeights, build, check_forward, imagenet_statistics, resolve
+from .callbacks import BEST, LAST, RESUME, Keeper, Reporter, cannot_write
+from .checkpoint import Checkpoint, load_checkpoint, rebuild, save_checkpoint
+from .classifier import Classifier
+from .datasets import (
+    EpochBatches,
+    ImageDataset,
+    find_colour,
+    fits_in_memory,
+    in_order,
+    loader,
+    mean_and_std,
+    normalization_table,
+    normalize,
+)  # fmt: skip
+from .scores import scores
+from .spec import ModelSpec
+from .splits import DataSource, Split, split_of
+from .tasks import decision_for
+
+OPTIONS = "options.json"
+# Epochs without a better validation AUROC before training stops.
+PATIENCE = 6
+# Disk a run needs, in sizes of its weights: best, last, resume (weights and two moments), one of them twice.
+DISK_FACTOR = 9
+
+
+class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a training run was asked for; stored beside its checkpoints.
+
+    Attributes:
+        source: of the images; its seed is also that of weights, order, dropout and augmentation.
+        architecture: a name for :func:`medcompress.trained.architectures.resolve`.
+        size: side of the square input, pixels.
+        epochs: at most; training stops early when validation does not improve.
+        batch_size: images a step.
+        learning_rate: highest of the one-cycle schedule.
+        weights: ``scratch`` or ``imagenet``.
+        positive: of two classes, the finding; empty chooses by name.
+    """
+
+    source: DataSource
+    architecture: str = "resnet18"
+    size: int = 224
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weights: InitialWeights = "scratch"
+    positive: str = ""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2:
+            raise ValueError("a training needs at least 1 epoch and batches of at least 2 images")
+        if not 0 < self.learning_rate < 10:
+            raise ValueError("the learning rate lies between 0 and 10")
+
+
+def train(options: TrainOptions, out: Path) -> Path:
+    """Train, and return the path of ``best.pth`` in ``out``.
+
+    The folder also gets ``last.pth``, ``options.json`` and, until the run is finished, ``resume.ckpt``. Progress
+    goes to stderr. The same options give the same weights on the same machine's CPU.
+
+    Raises:
+        DataError: the data cannot be used; see :func:`medcompress.trained.splits.find_split`.
+        InputError: ``out`` holds another run, the options do not fit, or the training diverged.
+        MachineError: ``out`` cannot be written, the disk is full, or weights cannot be downloaded.
+        KeyboardInterrupt: stopped by the user; the message says what was kept.
+    """
+    if any((out / name).exists() for name in (BEST, LAST, RESUME)):
+        raise InputError(f"{out}: holds a training already; give another --out, or go on with --resume {out}")
+    return _run(options, out, resume=False)
+
+
+def resume(out: Path, data: Path | None = None) -> Path:
+    """Go on with an interrupted training after its last finished epoch; the end is that of one never interrupted.
+
+    Args:
+        out: the folder of the run.
+        data: where the images lie now; None looks where they were.
+
+    Raises:
+        InputError: nothing to resume there.
+        DataError: the images are not those the run began with.
+        MachineError, KeyboardInterrupt: see :func:`train`.
+    """
+    if not (out / RESUME).is_file():
+        why = "its training is finished" if (out / BEST).exists() else "no finished epoch is kept there"
+        raise InputError(f"{out}: nothing to resume, {why}; start one with: medcompress train --data DIR")
+    try:
+        stored = (out / OPTIONS).read_bytes()
+    except OSError as error:
+        raise InputError(f"{out / OPTIONS}: cannot be read ({error.strerror}); start the training again") from error
+    options = from_json(stored, TrainOptions, str(out / OPTIONS))
+    if data is not None:
+        source = msgspec.structs.replace(options.source, folder=str(data.resolve()))
+        options = msgspec.structs.replace(options, source=source)
+    return _run(options, out, resume=True)
+
+
+def predict(network: nn.Module, dataset: ImageDataset, batch_size: int = 32) -> np.ndarray:
+    """Raw outputs (N, classes), float32, of a network in evaluation mode on the CPU, in the data set's order."""
+    table = normalization_table(dataset.preprocessing)
+    network = network.cpu().eval()
+    with torch.inference_mode():
+        outputs = [
+            network(normalize(pixels, table)) for pixels, _ in loader(dataset, in_order(len(dataset), batch_size))
+        ]
+    return torch.cat(outputs).numpy()
+
+
+def _run(options: TrainOptions, out: Path, *, resume: bool) -> Path:
+    console = Console(stderr=True)
+    options = msgspec.structs.replace(options, architecture=resolve(options.architecture))
+    split = split_of(options.source)
+    decision = decision_for(split.classes, options.positive)
+    if resume and load_checkpoint(out / LAST).split != split.fingerprint:
+        raise DataError(
+            f"{split.folder}: its images are not those this training began with; restore them, or train anew"
+        )
+    _say_data(console, split, decision)
+    datasets, preprocessing = _datasets(split, options)
+    spec = ModelSpec(options.architecture, preprocessing, decision)
+    with torch.random.fork_rng():
+        torch.manual_seed(options.source.seed)
+        network = build(spec, options.weights)
+    check_forward(network, spec)
+    _prepare_folder(out, network, options)
+    template = Checkpoint(spec, {}, options.source, split.fingerprint)
+    keeper = Keeper(out, template)
+    _fit(network, datasets, spec, options, keeper, console, resume)
+
+    best = load_checkpoint(out / BEST)
+    _, test_labels = datasets["test"][range(len(datasets["test"]))]
+    tested = scores(predict(rebuild(best), datasets["test"]), test_labels.numpy(), decision)
+    metrics = best.metrics | {f"test_{name}": value for name, value in tested.items()}
+    try:
+        save_checkpoint(out / BEST, dataclasses.replace(best, metrics=metrics, history=keeper.history))
+        (out / RESUME).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    return out / BEST
+
+
+def _datasets(split: Split, options: TrainOptions) -> tuple[dict[str, ImageDataset], Preprocessing]:
+    size = (options.size, options.size)
+    colour = find_colour(split.train)
+    try:
+        drawn = Preprocessing(size, colour)
+    except ValueError as error:
+        raise InputError(f"--size {options.size}: {error}") from error
+    parts = {"train": split.train, "val": split.val, "test": split.test}
+    cache = fits_in_memory(sum(map(len, parts.values())), drawn)
+    datasets = {
+        part: ImageDataset(samples, drawn, cache=cache, name=f"{part} images") for part, samples in parts.items()
+    }
+    if options.weights == "imagenet":
+        mean, std = imagenet_statistics(options.architecture)
+    else:
+        mean, std = mean_and_std(datasets["train"])
+    preprocessing = msgspec.structs.replace(drawn, mean=mean, std=std)
+    for dataset in datasets.values():
+        dataset.preprocessing = preprocessing
+    return datasets, preprocessing
+
+
+def _fit(
+    network: nn.Module,
+    datasets: dict[str, ImageDataset],
+    spec: ModelSpec,
+    options: TrainOptions,
+    keeper: Keeper,
+    console: Console,
+    resume: bool,
+) -> None:
+    labels = Counter(datasets["train"].labels.tolist())
+    classifier = Classifier(
+        network.to(memory_format=torch.channels_last),
+        spec.preprocessing,
+        spec.decision,
+        [labels[index] for index in range(len(spec.decision.classes))],
+        options.learning_rate,
+        options.source.seed,
+    )
+    gpu = torch.cuda.is_available()
+    with _quiet():
+        trainer = pl.Trainer(
+            accelerator="gpu" if gpu else "cpu",
+            devices=1,
+            precision=("bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed") if gpu else "32-true",
+            max_epochs=options.epochs,
+            gradient_clip_val=1.0,
+            callbacks=[
+                EarlyStopping("val_auroc", patience=PATIENCE, mode="max"),
+                keeper,
+                Reporter(console, keeper),
+            ],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        batches = EpochBatches(len(datasets["train"]), options.batch_size, options.source.seed)
+        try:
+            trainer.fit(
+                classifier,
+                loader(datasets["train"], batches),
+                loader(datasets["val"], in_order(len(datasets["val"]), options.batch_size)),
+                ckpt_path=keeper.out / RESUME if resume else None,
+                weights_only=True,
+            )
+        except InputError as error:
+            kept = f"; the last good epoch is kept in {keeper.out / LAST}" if keeper.history else ""
+            raise InputError(f"{error}{kept}") from error
+        except SystemExit:  # What Lightning makes of an interrupt.
+            raise _interrupted(keeper) from None
+
+
+def _interrupted(keeper: Keeper) -> KeyboardInterrupt:
+    if not keeper.history:
+        return KeyboardInterrupt("stopped in the first epoch; nothing was kept")
+    return KeyboardInterrupt(
+        f"stopped after epoch {len(keeper.history)}; the best one so far is {keeper.out / BEST}, "
+        f"go on with: medcompress train --resume {keeper.out}"
+    )
+
+
+def _prepare_folder(out: Path, network: nn.Module, options: TrainOptions) -> None:
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / OPTIONS, to_json(options))
+        free = shutil.disk_usage(out).free
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    if free < DISK_FACTOR * weights:
+        raise MachineError(
+            f"{out}: has {free >> 20} MiB free, this training needs {DISK_FACTOR * weights >> 20} MiB; "
+            "free disk space or give another --out"
+        )
+
+
+def _say_data(console: Console, split: Split, decision: Decision) -> None:
+    counts = ", ".join(f"{part} {len(getattr(split, part))}" for part in ("train", "val", "test"))
+    finding = f", finding {decision.positive}" if decision.positive else ""
+    console.print(
+        f"{len(split.classes)} classes ({', '.join(split.classes)}{finding}); images: {counts}",
+        style="dim",
+        soft_wrap=True,
+    )
+    if split.unrecognised:
+        console.print(
+            f"warning: {split.unrecognised} file(s) name no patient, so each counts as a patient of its own; "
+            "name patients with --patient-pattern or --patients-csv",
+            style="yellow",
+            soft_wrap=True,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's notes and warnings, and with the interrupt handler put back that it takes away."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    handler = signal.getsignal(signal.SIGINT)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        signal.signal(signal.SIGINT, handler)
