@@ -91,4 +91,5 @@ def _with_stored_figures(row: Row, bundle: Bundle) -> Row:
     if variant is None:
         return row
     names = ("auroc", "auroc_drop", "accuracy", "sensitivity", "specificity", "probability_change", "flips")
-    return msgspec.structs.replace(row, **{name: variant.figures.get(name) for name in names})
+    stored = {name: variant.figures.get(name) for name in names}
+    return msgspec.convert({**msgspec.structs.asdict(row), **stored}, Row, strict=False)

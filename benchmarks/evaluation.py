@@ -55,6 +55,7 @@ class Row(msgspec.Struct, frozen=True):
         precision: executed, as the engine tells it; as asked for where it did not run.
         auroc_drop: reference minus this one; negative is better than the reference.
         flips: images whose answer differs from the reference's.
+        speedup_vs_reference, speedup_vs_eager: by medians; against the baseline (torch eager) where it was timed.
         status: ``reference``, ``pass``, ``fail: ...``, ``baseline`` (latency only), ``measured`` (no labelled
             images were given), ``not run here: ...`` or ``error: ...``.
     """
@@ -74,6 +75,8 @@ class Row(msgspec.Struct, frozen=True):
     p50_ms: float | None = None
     p90_ms: float | None = None
     runs: int | None = None
+    speedup_vs_reference: float | None = None
+    speedup_vs_eager: float | None = None
     device: str | None = None
     threads: int | None = None
 
@@ -196,7 +199,7 @@ def evaluate(
         if labelled and candidate.name in judged and candidate.name not in problems:
             row = _with_scores(row, candidate.name == reference, judged, reference, logits, decision, tolerance)
         rows.append(row)
-    return Evaluation(tuple(rows), logits)
+    return Evaluation(tuple(_with_speedups(rows, reference)), logits)
 
 
 def _with_latency(row: Row, latency: Latency | EngineError | None, executed: Executed | None) -> Row:
@@ -212,6 +215,19 @@ def _with_latency(row: Row, latency: Latency | EngineError | None, executed: Exe
         device=executed.device,
         threads=executed.threads,
     )
+
+
+def _with_speedups(rows: Sequence[Row], reference: str) -> list[Row]:
+    base = next((row.p50_ms for row in rows if row.name == reference), None)
+    eager = next((row.p50_ms for row in rows if row.status == "baseline"), None)
+    return [
+        msgspec.structs.replace(
+            row,
+            speedup_vs_reference=base / row.p50_ms if base and row.p50_ms else None,
+            speedup_vs_eager=eager / row.p50_ms if eager and row.p50_ms else None,
+        )
+        for row in rows
+    ]
 
 
 def _with_scores(

@@ -74,4 +74,4 @@ def render_html(report: Report) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template("report.html").render(report=report, base=report.reference_row)
+    return environment.get_template("report.html").render(report=report)

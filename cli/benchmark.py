@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .output import as_json_option, print_json
+from .documents import as_json_option, print_json
+
+if TYPE_CHECKING:
+    from ..benchmarks.evaluation import Candidate
 
 
 @click.command("benchmark")
@@ -24,6 +28,7 @@ def command(bundle: Path, data: Path | None, threads: int | None, as_json: bool)
     from ..benchmarks.bundle_benchmark import benchmark
     from ..runtime.bundle import open_bundle
     from ..runtime.hardware import this_cpu
+    from .documents import Benchmarked
 
     opened = open_bundle(bundle)
     manifest = opened.manifest
@@ -31,38 +36,19 @@ def command(bundle: Path, data: Path | None, threads: int | None, as_json: bool)
     with tempfile.TemporaryDirectory(prefix="medcompress-") as scratch:
         eager = _eager(manifest.spec, Path(scratch))
         rows = benchmark(opened, data, threads, eager)
-    by_name = {row.name: row for row in rows}
-    base = by_name[manifest.reference]
-    baseline = next((row for row in rows if row.status == "baseline"), None)
     if as_json:
-        print_json(
-            {
-                "bundle": str(bundle),
-                "chosen": manifest.chosen,
-                "reference": manifest.reference,
-                "accuracy_from": str(data) if data else "bundle",
-                "threads": threads,
-                "cpu": this_cpu(),
-                "variants": [
-                    {
-                        **{name: getattr(row, name) for name in row.__struct_fields__},
-                        "speedup_vs_reference": _speedup(base.p50_ms, row.p50_ms),
-                        "speedup_vs_eager": _speedup(baseline.p50_ms if baseline else None, row.p50_ms),
-                    }
-                    for row in rows
-                ],
-            }
-        )
+        source = str(data) if data else "bundle"
+        print_json(Benchmarked(str(bundle), manifest.chosen, manifest.reference, source, threads, this_cpu(), rows))
     else:
         from .table import print_table
 
         source = f"accuracy on {data}" if data else "accuracy as measured when the bundle was made"
-        title = f"{bundle}: {source}; {threads} thread(s), {this_cpu().kind}"
-        print_table(rows, title, base, baseline, manifest.chosen)
-    return 1 if by_name[manifest.chosen].status.startswith("fail") else 0
+        print_table(rows, f"{bundle}: {source}; {threads} thread(s), {this_cpu().kind}", manifest.chosen)
+    chosen = next(row for row in rows if row.name == manifest.chosen)
+    return 1 if chosen.status.startswith("fail") else 0
 
 
-def _eager(spec: dict[str, object], folder: Path):
+def _eager(spec: dict[str, Any], folder: Path) -> tuple[Candidate, ...]:
     """The torch baseline, where torch and the part of medcompress that needs it are installed."""
     try:
         from ..compress.eager import candidate
@@ -70,7 +56,3 @@ def _eager(spec: dict[str, object], folder: Path):
         return ()
     found = candidate(spec, folder)
     return (found,) if found else ()
-
-
-def _speedup(base: float | None, own: float | None) -> float | None:
-    return base / own if base and own else None

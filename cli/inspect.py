@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from .output import as_json_option, print_json
+from .documents import as_json_option, print_json
 
 
 @click.command("inspect")
@@ -33,7 +33,7 @@ def _inspect(file: Path) -> dict[str, Any]:
         from ..compress.onnx_file import describe
 
         return describe(file)
-    from ..trained.checkpoint import describe
+    from ..trained.inspection import describe
 
     return describe(file)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .output import as_json_option, print_json
+from .documents import as_json_option, print_json
 
 
 @click.command("optimize")
@@ -52,21 +52,16 @@ def command(
     )
     report = outcome.report
     if as_json:
-        print_json(
-            {
-                "bundle": str(outcome.bundle),
-                "verdict": report.verdict,
-                "reason": report.reason,
-                "chosen": report.chosen,
-                "reference": report.reference_row,
-                "variants": report.rows,
-            }
-        )
+        from .documents import Optimized
+
+        bundle = str(outcome.bundle)
+        print_json(Optimized(bundle, report.verdict, report.reason, report.chosen, report.reference_row, report.rows))
     else:
         from .table import print_table
 
         click.echo(f"{report.verdict.upper()}: {report.reason}")
-        title = f"{report.model}, {sum(report.images.values())} held-out images, {report.threads} thread(s), {report.cpu.kind}"
-        print_table(report.rows, title, report.reference_row, None, report.chosen)
+        images = sum(report.images.values())
+        title = f"{report.model}; {images} held-out images; {report.threads} thread(s), {report.cpu.kind}"
+        print_table(report.rows, title, report.chosen)
         click.echo(f"bundle: {outcome.bundle}\nreport: {outcome.bundle / 'report.html'}")
     return 0 if report.verdict == "pass" else 1

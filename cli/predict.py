@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from .output import as_json_option, print_json
+from .documents import as_json_option, print_json
 
 
 @click.command("predict")
@@ -22,41 +21,27 @@ def command(bundle: Path, images: tuple[Path, ...], variant: str | None, threads
 
     from ..runtime.errors import ImageError
     from ..runtime.predictor import load
+    from .documents import Answer, Predicted
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # said below, in our own form
         predictor = load(bundle, variant=variant, threads=threads)
     for setback in predictor.setbacks:
         click.echo(f"warning: variant passed over: {setback}", err=True)
-    results: list[dict[str, Any]] = []
+    results = []
     for image in images:
         try:
             found = predictor.predict(image)
         except ImageError as error:
-            results.append({"input": str(image), "error": str(error)})
+            results.append(Answer(str(image), error=str(error)))
             click.echo(f"error: {error}", err=True)
             continue
-        results.append(
-            {
-                "input": str(image),
-                "label": found.label,
-                "labels": found.labels,
-                "probabilities": found.probabilities,
-                "time_ms": found.time_ms,
-            }
-        )
+        results.append(Answer(str(image), found.label, found.labels, found.probabilities, found.time_ms))
         if not as_json:
             answer = ", ".join(found.labels) or "no finding"
             listed = "  ".join(f"{name} {p:.4f}" for name, p in found.probabilities.items())
             click.echo(f"{image}: {answer}  ({listed})  {found.time_ms['total']:.1f} ms")
     if as_json:
-        print_json(
-            {
-                "bundle": str(bundle),
-                "variant": predictor.variant.name,
-                "executed": predictor.executed,
-                "warnings": predictor.setbacks,
-                "results": results,
-            }
-        )
-    return 2 if any("error" in result for result in results) else 0
+        name, setbacks = predictor.variant.name, predictor.setbacks
+        print_json(Predicted(str(bundle), name, predictor.executed, setbacks, tuple(results)))
+    return 2 if any(result.error for result in results) else 0

@@ -11,8 +11,8 @@ from rich.table import Table
 from ..benchmarks.evaluation import Row
 
 
-def print_table(rows: Sequence[Row], title: str, base: Row | None, eager: Row | None, chosen: str = "") -> None:
-    """Print rows to stdout; speed-ups are against ``base`` (ONNX Runtime FP32) and ``eager`` (torch), where measured."""
+def print_table(rows: Sequence[Row], title: str, chosen: str) -> None:
+    """Print rows to stdout, the chosen one marked; speed-ups are against ONNX Runtime FP32 and torch eager."""
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column("variant", no_wrap=True)
     table.add_column("runs as", no_wrap=True)
@@ -32,8 +32,8 @@ def print_table(rows: Sequence[Row], title: str, base: Row | None, eager: Row | 
             "-" if row.flips is None else str(row.flips),
             _number(row.p50_ms, 2),
             _number(row.p90_ms, 2),
-            _ratio(base, row),
-            _ratio(eager, row),
+            _number(row.speedup_vs_reference, 1),
+            _number(row.speedup_vs_eager, 1),
             row.status,
             style="bold" if row.name == chosen else None,
         )
@@ -45,9 +45,3 @@ def print_table(rows: Sequence[Row], title: str, base: Row | None, eager: Row | 
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _ratio(base: Row | None, row: Row) -> str:
-    if base is None or base.p50_ms is None or row.p50_ms is None:
-        return "-"
-    return f"{base.p50_ms / row.p50_ms:.1f}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .output import as_json_option, print_json
+from .documents import as_json_option, print_json
 
 
 @click.command("verify")

@@ -1,24 +1,24 @@
-"""A fake engine for tests: it computes nothing, and answers what its model bytes say."""
+"""A fake engine, for tests of what goes wrong: it computes nothing. Run as a worker: python fake_engine.py"""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-
-from ..errors import EngineError
-from .base import Executed
+from medcompress.runtime.engines import ENGINES, Executed
+from medcompress.runtime.errors import EngineError
 
 
 class FakeEngine:
     """Answers the same logits to every image, or fails in the way it is told to.
 
-    The model is JSON: ``logits`` (one value a class), and optionally ``fail``: ``load`` and ``run`` raise,
-    ``crash`` kills the process at the first run, ``hang`` sleeps for an hour there.
+    The model is JSON: ``logits`` (one value a class), and optionally ``fail``: ``load`` and ``run`` raise, ``crash``
+    kills the process at the first run, ``hang`` sleeps there, ``nan`` answers none; ``print`` writes to stdout.
     """
 
     def __init__(self, model: dict[str, object], executed: Executed) -> None:
@@ -34,7 +34,10 @@ class FakeEngine:
             time.sleep(3600)
         if self._fail == "run":
             raise EngineError("the fake engine was told to fail")
-        return np.tile(self._logits, (len(batch), 1))
+        if self._fail == "print":
+            os.write(1, b"a native library greets\n")
+        answer = np.tile(self._logits, (len(batch), 1))
+        return answer * np.nan if self._fail == "nan" else answer
 
     def close(self) -> None:
         """Nothing to free."""
@@ -46,3 +49,11 @@ def load(files: Sequence[bytes], precision: str, threads: int) -> FakeEngine:
     if model.get("fail") == "load":
         raise EngineError("the fake engine was told not to load")
     return FakeEngine(model, Executed("fake", "none", precision, threads))
+
+
+if __name__ == "__main__":
+    from medcompress.benchmarks.worker import serve
+
+    sys.modules["fake_engine"] = sys.modules["__main__"]
+    ENGINES["fake"] = "fake_engine"
+    serve()

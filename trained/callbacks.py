@@ -11,11 +11,9 @@ import lightning.pytorch as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..runtime.errors import MachineError
 from .checkpoint import Checkpoint, first_not_finite, save_checkpoint
 from .classifier import Classifier, diverged
-
-BEST, LAST, RESUME = "best.pth", "last.pth", "resume.ckpt"
+from .runs import BEST, LAST, RESUME, cannot_write
 
 
 class Keeper(pl.Callback):
@@ -125,13 +123,3 @@ class Reporter(pl.Callback):
         if self.task is not None:
             self.progress.remove_task(self.task)
             self.task = None
-
-
-def cannot_write(folder: Path, error: BaseException) -> MachineError:
-    """The error for an output folder that cannot be written, or a full disk."""
-    reason = getattr(error, "strerror", None) or str(error).strip().splitlines() or ["unknown"]
-    reason = reason if isinstance(reason, str) else reason[0]
-    return MachineError(
-        f"{folder}: cannot be written ({reason}); free disk space or give another --out. "
-        "Checkpoints already written there are whole"
-    )

@@ -131,18 +131,16 @@ def rebuild(checkpoint: Checkpoint) -> nn.Module:
             f"the checkpoint's network cannot be rebuilt here: {error}; install the timm and torchvision it was "
             "trained with"
         ) from error
-    own = network.state_dict()
-    for kind, names in {
-        "lacks": sorted(own.keys() - checkpoint.weights.keys()),
-        "has no place for": sorted(checkpoint.weights.keys() - own.keys()),
-        "has another shape for": sorted(
-            name for name in own.keys() & checkpoint.weights.keys() if own[name].shape != checkpoint.weights[name].shape
-        ),
-    }.items():
+    own, kept = network.state_dict(), checkpoint.weights
+    for problem, names in (
+        ("lacks", own.keys() - kept.keys()),
+        ("has too much", kept.keys() - own.keys()),
+        ("has in another shape", {name for name in own.keys() & kept.keys() if own[name].shape != kept[name].shape}),
+    ):
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise CheckpointError(
-                f"the checkpoint does not fit its own spec: {architecture} {kind} {names[0]}{more}; "
+                f"the weights do not fit {architecture} of the checkpoint's spec: it {problem} {min(names)}{more}; "
                 "install the timm and torchvision it was trained with, or train it again"
             )
     network.load_state_dict(checkpoint.weights, strict=True)

@@ -91,7 +91,8 @@ class EpochBatches(Sampler[list[int]]):
 
 def loader(dataset: ImageDataset, batches: Sampler[list[int]] | Sequence[list[int]]) -> DataLoader[Batch]:
     """A loader whose items are whole batches; in this process, for a batch is one copy from memory."""
-    return DataLoader(dataset, sampler=batches, batch_size=None)
+    # Its own generator: every start of a loader draws a number, which must not shift what training draws.
+    return DataLoader(dataset, sampler=batches, batch_size=None, generator=torch.Generator())
 
 
 def in_order(count: int, batch_size: int) -> list[list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import pickletools
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from ..runtime.errors import CheckpointError
 
 # The first number in a torch file of before 2020 (torch.serialization.MAGIC_NUMBER), as pickled.
 _LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
+# What a file of tensors imports: anything else is an object of some class.
+_PLAIN = re.compile(r"torch\.\w+|torch\._utils\.\w+|torch\.storage\.\w+|collections\.OrderedDict")
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
 
 
@@ -43,7 +46,7 @@ def read_torch(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch says so too when a file is cut off, so what it refuses is looked up in the file itself.
-        names = [name for name in pickle_globals(path) if not name.startswith(("torch.", "collections."))]
+        names = [name for name in pickle_globals(path) if not _PLAIN.fullmatch(name)]
         if not names:
             raise CheckpointError(f"{path}: is damaged or cut off ({_first_line(error)}); copy it again") from error
         raise CheckpointError(
@@ -122,7 +125,8 @@ def _globals(data: bytes) -> Iterator[str]:
                 elif opcode.name == "GLOBAL":
                     yield str(argument).replace(" ", ".")
                 elif opcode.name == "STACK_GLOBAL" and len(strings) >= 2:
-                    yield f"{strings[-2]}.{strings[-1]}"
+                    if strings[-2]:
+                        yield f"{strings[-2]}.{strings[-1]}"
                     last = ""
                 else:
                     last = last if opcode.name == "MEMOIZE" else ""

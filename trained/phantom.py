@@ -126,9 +126,9 @@ def _draw_patient(patient: int, seed: int) -> _Chest:
             (
                 side * rng.uniform(0.25, 0.55),
                 rng.uniform(-0.4, 0.35),
-                rng.uniform(0.07, 0.17),
-                rng.uniform(0.6, 1.5),
-                rng.uniform(0.05, 0.24),
+                rng.uniform(0.11, 0.24),
+                rng.uniform(0.7, 1.4),
+                rng.uniform(0.12, 0.42),
             )
         )
     return _Chest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,8 +188,8 @@ def _patients_from_table(samples: list[Sample], folder: Path, table: dict[str, s
 
 def _refuse_leaks(given: dict[str, list[Sample]]) -> None:
     part_of: dict[str, str] = {}
-    for part, samples in given.items():
-        for sample in samples:
+    for part in PARTS:
+        for sample in given.get(part, ()):
             if part_of.setdefault(sample.patient, part) != part:
                 raise DataError(
                     f"patient {sample.patient} stands in both {part_of[sample.patient]} and {part} "
@@ -211,10 +212,13 @@ def _hold_out(
                 f"{folder}: class {name} has images of {count} patient(s), and holding out a {part} part needs "
                 f"at least 2; add patients, or give a {part} folder"
             )
-    # Fewer folds than asked where a class has fewer images: the smallest set that can be drawn is one patient.
-    folds = min(folds, int(np.bincount(labels, minlength=len(classes)).min()))
+    # Of very few patients a larger share is held out: one patient is the least.
+    folds = min(folds, len(set(patients)), int(np.bincount(labels).max()))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for kept, held in splitter.split(np.zeros(len(samples)), labels, patients):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Of a rare class: a fold without it is passed over below.
+        drawn = list(splitter.split(np.zeros(len(samples)), labels, patients))
+    for kept, held in drawn:
         if len(set(labels[kept])) == len(set(labels[held])) == len(classes):
             return [samples[i] for i in kept], [samples[i] for i in held]
     raise DataError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import shutil
 import signal
 import warnings
 from collections import Counter
@@ -21,11 +20,10 @@ from rich.console import Console
 from torch import nn
 
 from ..runtime.decision import Decision
-from ..runtime.errors import DataError, InputError, MachineError
+from ..runtime.errors import DataError, InputError
 from ..runtime.preprocessing import Preprocessing
-from ..runtime.records import from_json, to_json, write_whole
-from .architectures import InitialWeights, build, check_forward, imagenet_statistics, resolve
-from .callbacks import BEST, LAST, RESUME, Keeper, Reporter, cannot_write
+from .architectures import build, check_forward, imagenet_statistics, resolve
+from .callbacks import Keeper, Reporter
 from .checkpoint import Checkpoint, load_checkpoint, rebuild, save_checkpoint
 from .classifier import Classifier
 from .datasets import (
@@ -39,46 +37,24 @@ from .datasets import (
     normalization_table,
     normalize,
 )  # fmt: skip
+from .runs import (
+    BEST,
+    LAST,
+    RESUME,
+    TrainOptions,
+    cannot_write,
+    interrupted,
+    prepare_folder,
+    read_options,
+    refuse_full_disk,
+)
 from .scores import scores
 from .spec import ModelSpec
-from .splits import DataSource, Split, split_of
+from .splits import Split, split_of
 from .tasks import decision_for
 
-OPTIONS = "options.json"
 # Epochs without a better validation AUROC before training stops.
 PATIENCE = 6
-# Disk a run needs, in sizes of its weights: best, last, resume (weights and two moments), one of them twice.
-DISK_FACTOR = 9
-
-
-class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a training run was asked for; stored beside its checkpoints.
-
-    Attributes:
-        source: of the images; its seed is also that of weights, order, dropout and augmentation.
-        architecture: a name for :func:`medcompress.trained.architectures.resolve`.
-        size: side of the square input, pixels.
-        epochs: at most; training stops early when validation does not improve.
-        batch_size: images a step.
-        learning_rate: highest of the one-cycle schedule.
-        weights: ``scratch`` or ``imagenet``.
-        positive: of two classes, the finding; empty chooses by name.
-    """
-
-    source: DataSource
-    architecture: str = "resnet18"
-    size: int = 224
-    epochs: int = 10
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weights: InitialWeights = "scratch"
-    positive: str = ""
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2:
-            raise ValueError("a training needs at least 1 epoch and batches of at least 2 images")
-        if not 0 < self.learning_rate < 10:
-            raise ValueError("the learning rate lies between 0 and 10")
 
 
 def train(options: TrainOptions, out: Path) -> Path:
@@ -113,11 +89,7 @@ def resume(out: Path, data: Path | None = None) -> Path:
     if not (out / RESUME).is_file():
         why = "its training is finished" if (out / BEST).exists() else "no finished epoch is kept there"
         raise InputError(f"{out}: nothing to resume, {why}; start one with: medcompress train --data DIR")
-    try:
-        stored = (out / OPTIONS).read_bytes()
-    except OSError as error:
-        raise InputError(f"{out / OPTIONS}: cannot be read ({error.strerror}); start the training again") from error
-    options = from_json(stored, TrainOptions, str(out / OPTIONS))
+    options = read_options(out)
     if data is not None:
         source = msgspec.structs.replace(options.source, folder=str(data.resolve()))
         options = msgspec.structs.replace(options, source=source)
@@ -145,20 +117,21 @@ def _run(options: TrainOptions, out: Path, *, resume: bool) -> Path:
             f"{split.folder}: its images are not those this training began with; restore them, or train anew"
         )
     _say_data(console, split, decision)
+    prepare_folder(out, options)
     datasets, preprocessing = _datasets(split, options)
     spec = ModelSpec(options.architecture, preprocessing, decision)
     with torch.random.fork_rng():
         torch.manual_seed(options.source.seed)
         network = build(spec, options.weights)
     check_forward(network, spec)
-    _prepare_folder(out, network, options)
+    refuse_full_disk(out, network)
     template = Checkpoint(spec, {}, options.source, split.fingerprint)
     keeper = Keeper(out, template)
     _fit(network, datasets, spec, options, keeper, console, resume)
 
     best = load_checkpoint(out / BEST)
-    _, test_labels = datasets["test"][range(len(datasets["test"]))]
-    tested = scores(predict(rebuild(best), datasets["test"]), test_labels.numpy(), decision)
+    test = datasets["test"]
+    tested = scores(predict(rebuild(best), test), test.labels.numpy(), decision)
     metrics = best.metrics | {f"test_{name}": value for name, value in tested.items()}
     try:
         save_checkpoint(out / BEST, dataclasses.replace(best, metrics=metrics, history=keeper.history))
@@ -240,31 +213,7 @@ def _fit(
             kept = f"; the last good epoch is kept in {keeper.out / LAST}" if keeper.history else ""
             raise InputError(f"{error}{kept}") from error
         except SystemExit:  # What Lightning makes of an interrupt.
-            raise _interrupted(keeper) from None
-
-
-def _interrupted(keeper: Keeper) -> KeyboardInterrupt:
-    if not keeper.history:
-        return KeyboardInterrupt("stopped in the first epoch; nothing was kept")
-    return KeyboardInterrupt(
-        f"stopped after epoch {len(keeper.history)}; the best one so far is {keeper.out / BEST}, "
-        f"go on with: medcompress train --resume {keeper.out}"
-    )
-
-
-def _prepare_folder(out: Path, network: nn.Module, options: TrainOptions) -> None:
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / OPTIONS, to_json(options))
-        free = shutil.disk_usage(out).free
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    if free < DISK_FACTOR * weights:
-        raise MachineError(
-            f"{out}: has {free >> 20} MiB free, this training needs {DISK_FACTOR * weights >> 20} MiB; "
-            "free disk space or give another --out"
-        )
+            raise interrupted(keeper.out, len(keeper.history)) from None
 
 
 def _say_data(console: Console, split: Split, decision: Decision) -> None:

@@ -1,0 +1,74 @@
+"""The JSON documents on stdout: a contract for machines. Fields are added, never renamed or removed.
+
+``verify --json`` prints :class:`medcompress.runtime.selftest.SelfTest`; ``inspect --json`` an object with at least
+``file`` and ``kind``, the rest depending on the kind. A number that was not measured is null.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import click
+import msgspec
+
+from ..benchmarks.evaluation import Row
+from ..runtime.engines import Executed
+from ..runtime.hardware import Cpu
+
+
+class Optimized(msgspec.Struct, frozen=True):
+    """``optimize --json``. ``variants`` holds every form that was tried, the reference among them."""
+
+    bundle: str
+    verdict: Literal["pass", "fail"]
+    reason: str
+    chosen: str
+    reference: Row
+    variants: tuple[Row, ...]
+
+
+class Benchmarked(msgspec.Struct, frozen=True):
+    """``benchmark --json``. ``accuracy_from``: the folder measured on, or ``bundle``: as when it was made."""
+
+    bundle: str
+    chosen: str
+    reference: str
+    accuracy_from: str
+    threads: int
+    cpu: Cpu
+    variants: tuple[Row, ...]
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One image: its answer, or the ``error`` why it has none. ``time_ms``: preprocess, engine, total."""
+
+    input: str
+    label: str | None = None
+    labels: tuple[str, ...] = ()
+    probabilities: dict[str, float] = {}
+    time_ms: dict[str, float] = {}
+    error: str = ""
+
+
+class Predicted(msgspec.Struct, frozen=True):
+    """``predict --json``. ``warnings``: why better variants were passed over."""
+
+    bundle: str
+    variant: str
+    executed: Executed
+    warnings: tuple[str, ...]
+    results: tuple[Answer, ...]
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """Any command with ``--json`` that ends with an error: its exit code and one line."""
+
+    error: dict[str, Any]
+
+
+def print_json(document: Any) -> None:
+    """One JSON document, indented."""
+    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")

@@ -1,0 +1,125 @@
+"""What machines may rely on: exit codes, one JSON document on stdout, errors as one line on stderr."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import msgspec
+import pytest
+from medcompress.cli.documents import Benchmarked, Failed, Optimized, Predicted
+from medcompress.cli.main import COMMANDS, run
+from medcompress.runtime.selftest import SelfTest
+
+
+def strict(kind: type) -> type:
+    """The document's type with unknown fields refused: what is printed is what is documented."""
+    return msgspec.defstruct(
+        kind.__name__,
+        [(f.name, f.type, f.default) if not f.required else (f.name, f.type) for f in msgspec.structs.fields(kind)],
+        forbid_unknown_fields=True,
+    )
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medcompress.benchmarks.latency.SECONDS", 0.02)
+
+
+def test_optimize(checkpoint: Path, tmp_path: Path, capsys) -> None:
+    wide = tmp_path / "wide.yaml"
+    wide.write_text("auroc_drop: 1\nsensitivity_drop: 1\nspecificity_drop: 1\nflips: 1\nprobability_change: 1\n")
+    out = tmp_path / "bundle"
+    arguments = ["optimize", str(checkpoint), "--int8", "--target", "cpu-avx2", "--out", str(out), "--json"]
+    assert run([*arguments, "--tolerance", str(wide)]) == 0
+    printed = capsys.readouterr().out
+    found = msgspec.json.decode(printed, type=strict(Optimized))
+    assert Path(found.bundle) == out
+    assert found.chosen in {row.name for row in found.variants}
+    promised = {"name", "engine", "precision", "size_bytes", "auroc", "auroc_drop", "accuracy", "sensitivity"}
+    promised |= {"specificity", "p50_ms", "p90_ms", "status"}
+    assert all(promised <= set(row) for row in json.loads(printed)["variants"])
+    assert all(row.auroc is not None and row.p50_ms is not None for row in found.variants)
+
+
+def test_predict(pristine_bundle: Path, image: Path, tmp_path: Path, capsys) -> None:
+    assert run(["predict", str(pristine_bundle), str(image), "--json"]) == 0
+    found = msgspec.json.decode(capsys.readouterr().out, type=strict(Predicted))
+    (answer,) = found.results
+    assert answer.input == str(image)
+    assert set(answer.probabilities) == {"CLEAR", "OPACITY"}
+    assert set(answer.time_ms) == {"preprocess", "engine", "total"}
+    bad = tmp_path / "bad.png"
+    bad.touch()
+    assert run(["predict", str(pristine_bundle), str(bad), str(image), "--json"]) == 2
+    refused, answered = msgspec.json.decode(capsys.readouterr().out, type=Predicted).results
+    assert "is empty" in refused.error
+    assert refused.label is None
+    assert answered.label
+
+
+def test_benchmark(pristine_bundle: Path, phantoms: Path, capsys) -> None:
+    assert run(["benchmark", str(pristine_bundle), "--json", "--threads", "2"]) == 0
+    found = msgspec.json.decode(capsys.readouterr().out, type=strict(Benchmarked))
+    assert (found.accuracy_from, found.threads) == ("bundle", 2)
+    by_name = {row.name: row for row in found.variants}
+    assert by_name["torch-eager-fp32"].status == "baseline"
+    assert all(row.speedup_vs_eager for row in found.variants if row.p50_ms)
+    assert run(["benchmark", str(pristine_bundle), "--data", str(phantoms), "--json"]) == 0
+    judged = msgspec.json.decode(capsys.readouterr().out, type=Benchmarked)
+    assert judged.accuracy_from == str(phantoms)
+    stored, measured = ({r.name: r.auroc for r in table.variants} for table in (found, judged))
+    assert stored == pytest.approx(measured, nan_ok=True) or stored == measured
+
+
+def test_verify(pristine_bundle: Path, bundle: Path, capsys) -> None:
+    assert run(["verify", str(pristine_bundle), "--json"]) == 0
+    assert msgspec.json.decode(capsys.readouterr().out, type=strict(SelfTest)).runs
+    (bundle / "golden.npz").unlink()
+    assert run(["verify", str(bundle), "--json"]) == 2
+    captured = capsys.readouterr()
+    failed = msgspec.json.decode(captured.out, type=strict(Failed))
+    assert failed.error["code"] == 2
+    assert "golden.npz" in failed.error["message"]
+    assert captured.err.count("\n") == 1
+
+
+def test_inspect(pristine_bundle: Path, checkpoint: Path, capsys) -> None:
+    kinds = []
+    for path in (pristine_bundle, pristine_bundle / "model.onnx", checkpoint):
+        assert run(["inspect", str(path), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["file"] == str(path)
+        kinds.append(found["kind"])
+        assert run(["inspect", str(path)]) == 0
+        assert found["kind"] in capsys.readouterr().out
+    assert len(set(kinds)) == 3
+
+
+class _Trap:
+    def __reduce__(self):
+        return (Path.touch, (Path(self.path),))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", ["inspect", "optimize"])
+def test_a_pickle_is_never_executed(command: str, tmp_path: Path, capsys) -> None:
+    trap, sprung = _Trap(), tmp_path / "sprung"
+    trap.path = str(sprung)  # type: ignore[attr-defined]
+    path = tmp_path / "model.pkl"
+    path.write_bytes(pickle.dumps(trap))
+    assert run([command, str(path)]) == 2
+    assert not sprung.exists()
+    assert "pickle" in capsys.readouterr().err
+
+
+def test_usage_errors_end_with_code_2(capsys) -> None:
+    for arguments in (["optimise"], ["optimize"], ["predict", "x"], ["optimize", "x", "--threads", "0"], ["--no-such"]):
+        assert run(arguments) == 2, arguments
+        assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys) -> None:
+    assert run([command, "--help"]) == 0
+    assert "Usage" in capsys.readouterr().out

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from medcompress.benchmarks.progress import console
+from medcompress.benchmarks.samples import Sample
+from medcompress.compress.calibration import choose, refuse_overlap
+from medcompress.runtime.errors import DataError
+from PIL import Image
+
+
+def samples(count: int, label: int, images_a_patient: int = 1) -> list[Sample]:
+    return [Sample(Path(f"{label}-{i:04d}.png"), label, f"{label}-{i // images_a_patient}") for i in range(count)]
+
+
+def test_classes_keep_their_proportions() -> None:
+    chosen = choose([*samples(300, 0), *samples(900, 1)], seed=0)
+    assert Counter(sample.label for sample in chosen) == {0: 75, 1: 225}
+    assert len(set(chosen)) == len(chosen)
+
+
+def test_a_small_set_is_taken_whole_and_a_rare_class_is_kept() -> None:
+    train = [*samples(40, 0), *samples(1, 1)]
+    assert set(choose(train, seed=0)) == set(train)
+    assert {sample.label for sample in choose([*samples(5000, 0), *samples(2, 1)], seed=0)} == {0, 1}
+
+
+def test_patients_come_before_second_images() -> None:
+    chosen = choose(samples(900, 0, images_a_patient=3), seed=0)
+    assert len({sample.patient for sample in chosen}) == 300
+
+
+def test_the_choice_follows_the_seed_and_not_the_order() -> None:
+    train = [*samples(500, 0), *samples(500, 1)]
+    assert set(choose(train, 0)) == set(choose(train[::-1], 0)) != set(choose(train, 1))
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(DataError, match="too few"):
+        choose(samples(15, 0), seed=0)
+
+
+def test_the_same_picture_on_both_sides_is_refused_whatever_its_name(phantoms: Path, tmp_path: Path) -> None:
+    console.quiet = True
+    train = [Sample(path, 0, path.stem) for path in sorted((phantoms / "train" / "CLEAR").glob("*.png"))[:4]]
+    test = [Sample(path, 0, path.stem) for path in sorted((phantoms / "test" / "CLEAR").glob("*.png"))[:4]]
+    assert len(refuse_overlap(train, test)) == 4
+    copy = tmp_path / "another-name.png"
+    shutil.copy(train[2].path, copy)
+    other_format = tmp_path / "another-format.tif"
+    Image.open(train[2].path).save(other_format)
+    for path in (copy, other_format):
+        with pytest.raises(DataError, match=f"{train[2].path.name}.*same picture as.*{path.name}"):
+            refuse_overlap(train, [*test, Sample(path, 0, "x")])

@@ -1,0 +1,261 @@
+"""The pipeline: its verdicts, and what is left when it is stopped at the worst moment."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from medcompress.benchmarks.evaluation import Row
+from medcompress.benchmarks.progress import console
+from medcompress.benchmarks.report import read_report
+from medcompress.benchmarks.tolerance import Tolerance
+from medcompress.cli.main import run
+from medcompress.compress import optimize as pipeline
+from medcompress.compress.optimize import Options, choose, optimize
+from medcompress.compress.recipes import REFERENCE, select
+from medcompress.runtime.bundle import open_bundle
+from medcompress.runtime.errors import CheckpointError, DataError, InputError, MachineError
+from medcompress.runtime.selftest import verify
+
+RECIPES = select(["cpu"], int8=True)
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "quiet", True)
+
+
+def row(name: str, precision: str, status: str, ms: float | None = 1.0) -> Row:
+    return Row(name, name.split("-")[0], precision, 1000, status, p50_ms=ms)
+
+
+def rows(**changes: tuple[str, float | None]) -> list[Row]:
+    every = {recipe.name: (recipe.precision, "pass", 5.0) for recipe in RECIPES} | {
+        REFERENCE: ("fp32", "reference", 10.0)
+    }
+    for name, (status, ms) in changes.items():
+        name = name.replace("_", "-")
+        every[name] = (every[name][0], status, ms)
+    return [row(name, precision, status, ms) for name, (precision, status, ms) in every.items()]
+
+
+def test_the_fastest_that_passed_is_chosen() -> None:
+    verdict, chosen, reason = choose(
+        rows(onnxruntime_int8_vnni=("pass", 2.0), openvino_int8_vnni=("fail: x", 1.0)), RECIPES
+    )
+    assert (verdict, chosen) == ("pass", "onnxruntime-int8-vnni")
+    assert "5.0 times" in reason
+    assert "openvino-int8-vnni (fail: x)" in reason
+
+
+def test_it_may_be_a_float_form() -> None:
+    assert choose(rows(openvino_bf16=("pass", 1.0)), RECIPES)[:2] == ("pass", "openvino-bf16")
+    assert choose(rows(openvino_fp32=("pass", 1.0)), RECIPES)[:2] == ("pass", "openvino-fp32")
+
+
+def test_where_no_compressed_form_passes_the_float_model_is_kept_and_the_reason_given() -> None:
+    names = ("openvino_bf16", "onnxruntime_int8_vnni", "onnxruntime_int8_avx2", "openvino_int8_vnni")
+    failing: dict[str, tuple[str, float | None]] = dict.fromkeys(names, ("fail: sensitivity falls by 0.05", 1.0))
+    failing["openvino_int8_avx2"] = ("error: SIGSEGV", None)
+    verdict, chosen, reason = choose(rows(**failing), RECIPES)
+    assert (verdict, chosen) == ("fail", "openvino-fp32")
+    assert reason.startswith("No compressed form passed")
+    assert "sensitivity falls by 0.05" in reason
+    assert "SIGSEGV" in reason
+
+
+def test_targets_select_the_recipes() -> None:
+    names = {recipe.name for recipe in select(["cpu-avx2"], int8=True)}
+    assert names == {REFERENCE, "openvino-fp32", "onnxruntime-int8-avx2", "openvino-int8-avx2"}
+    assert all(recipe.precision != "int8" for recipe in select(["cpu"], int8=False))
+    with pytest.raises(InputError, match="known are: cpu"):
+        select(["toaster"], int8=True)
+
+
+def test_the_bundle_holds_the_evidence(pristine_bundle: Path, checkpoint: Path) -> None:
+    manifest = open_bundle(pristine_bundle).manifest
+    report = read_report(pristine_bundle / "report.json")
+    assert {variant.name for variant in manifest.variants} == {found.name for found in report.rows if found.passed}
+    assert manifest.verdict == report.verdict == "pass"
+    calibration = json.loads((pristine_bundle / "calibration.json").read_text())
+    assert len(calibration["sha256"]) == len(set(calibration["sha256"])) > 16
+    assert str(checkpoint.parent) not in (pristine_bundle / "manifest.json").read_text(), "no path of the build machine"
+    page = (pristine_bundle / "report.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    assert all(found.name in page for found in report.rows)
+    assert verify(pristine_bundle).runs
+
+
+def test_a_gate_that_says_no_keeps_the_float_model_only(checkpoint: Path, tmp_path: Path, capsys) -> None:
+    # With no margin at all, one last bit of a probability is too much.
+    tolerance = tmp_path / "tolerance.yaml"
+    tolerance.write_text("probability_change: 0\n")
+    out = tmp_path / "bundle"
+    arguments = ["optimize", str(checkpoint), "--int8", "--target", "cpu-avx2", "--out", str(out)]
+    assert run([*arguments, "--tolerance", str(tolerance), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "fail"
+    assert document["reason"].startswith("No compressed form passed")
+    manifest = open_bundle(out).manifest
+    assert {variant.precision for variant in manifest.variants} == {"fp32"}
+    assert manifest.chosen == REFERENCE
+    assert verify(out).runs == REFERENCE
+
+
+def test_a_bundle_is_not_replaced_unasked(checkpoint: Path, bundle: Path) -> None:
+    with pytest.raises(InputError, match="--force"):
+        optimize(Options(checkpoint, out=bundle, int8=True))
+    (bundle / "manifest.json").unlink()
+    with pytest.raises(InputError, match="not a bundle"):
+        optimize(Options(checkpoint, out=bundle, int8=True, replace=True))
+
+
+def test_images_that_are_gone_or_changed_are_told(checkpoint: Path, phantoms: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(phantoms, tmp_path / "moved")
+    next((moved / "test" / "CLEAR").glob("*.png")).unlink()
+    own = tmp_path / "best.pth"
+    own.write_bytes(checkpoint.read_bytes())
+    hidden = phantoms.with_name("hidden")
+    phantoms.rename(hidden)
+    try:
+        with pytest.raises(DataError, match="--data"):
+            optimize(Options(own, int8=True, out=tmp_path / "b"))
+        with pytest.raises(DataError, match="no such folder"):
+            optimize(Options(own, int8=True, out=tmp_path / "b", data=tmp_path / "nowhere"))
+    finally:
+        hidden.rename(phantoms)
+    extra = phantoms / "test" / "CLEAR" / "patient9999-0.png"
+    shutil.copy(next((phantoms / "train" / "CLEAR").glob("*.png")), extra)
+    try:
+        with pytest.raises(DataError, match="changed since"):
+            optimize(Options(own, int8=True, out=tmp_path / "b"))
+        # Accepted by name, the same picture in training and test is still found.
+        with pytest.raises(DataError, match=r"same picture as .*patient9999-0"):
+            optimize(Options(own, int8=True, out=tmp_path / "b", data=phantoms))
+    finally:
+        extra.unlink()
+    assert not (tmp_path / "b").exists()
+
+
+def test_classes_that_do_not_match_are_refused(checkpoint: Path, phantoms: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(phantoms, tmp_path / "other")
+    for part in ("train", "val", "test"):
+        (other / part / "CLEAR").rename(other / part / "HEALTHY")
+    with pytest.raises(DataError, match="HEALTHY"):
+        optimize(Options(checkpoint, data=other, out=tmp_path / "b"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"\x80\x04cos\nsystem\n(S'true'\ntR."])
+def test_what_is_no_checkpoint_is_refused_before_any_work(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "best.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError):
+        optimize(Options(path, int8=True))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["best.pth"]
+
+
+def test_too_little_disk_is_told_before_any_work(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(MachineError, match="GB are needed"):
+        optimize(Options(checkpoint, int8=True, out=tmp_path / "b"))
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_code_3_and_no_bundle(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "variants/x")
+
+    monkeypatch.setattr(pipeline, "_emit", full)
+    assert run(["optimize", str(checkpoint), "--int8", "--out", str(tmp_path / "b")]) == 3
+    assert "the disk is full" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_quantizer_that_fails_costs_its_own_form_only(
+    checkpoint: Path, wide: Tolerance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emit = pipeline._emit
+
+    def failing(recipe, *rest):
+        if recipe.engine == "openvino":
+            raise RuntimeError("an operation this quantizer cannot take\nand a long tail")
+        return emit(recipe, *rest)
+
+    monkeypatch.setattr(pipeline, "_emit", failing)
+    outcome = optimize(Options(checkpoint, int8=True, targets=("cpu-avx2",), out=tmp_path / "b", tolerance=wide))
+    by_name = {found.name: found for found in outcome.report.rows}
+    assert by_name["openvino-int8-avx2"].status == "error: not made: an operation this quantizer cannot take"
+    assert by_name["onnxruntime-int8-avx2"].passed
+    assert outcome.report.verdict == "pass"
+
+
+def start(checkpoint: Path, out: Path) -> subprocess.Popen[str]:
+    tolerance = out.with_name("tolerance.yaml")
+    tolerance.write_text("\n".join(f"{name}: 1" for name in Tolerance.__struct_fields__))
+    command = [sys.executable, "-m", "medcompress.cli.main", "optimize", str(checkpoint), "--int8", "--out", str(out)]
+    command += ["--target", "cpu-avx2", "--tolerance", str(tolerance)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def stop_at(child: subprocess.Popen[str], words: str, signum: int) -> None:
+    assert child.stderr
+    for line in child.stderr:
+        if words in line:
+            child.send_signal(signum)
+            break
+    child.stderr.read()
+    child.wait()
+
+
+def test_killed_at_any_stage_it_leaves_no_bundle_and_goes_on(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    for words in ("Exporting", "Making openvino", "measuring onnxruntime-fp32", "Writing the bundle"):
+        child = start(checkpoint, out)
+        stop_at(child, words, signal.SIGKILL)
+        assert child.returncode == -signal.SIGKILL, words
+        assert not out.exists(), words
+    child = start(checkpoint, out)
+    _, said = child.communicate()
+    assert child.returncode == 0, said
+    assert said.count("done before") == 5, "calibration, export, both INT8 forms and the measurement were kept"
+    assert verify(out).runs
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "tolerance.yaml"}
+
+
+def test_ctrl_c_ends_with_one_line_and_code_130(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    child = start(checkpoint, out)
+    assert child.stderr
+    for line in child.stderr:
+        if "Exporting" in line:
+            child.send_signal(signal.SIGINT)
+            break
+    rest = child.stderr.read()
+    assert child.wait() == 130
+    assert "Traceback" not in rest
+    assert "the same command goes on" in rest
+    assert not out.exists()
+
+
+def test_two_runs_do_not_share_a_bundle(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    child = start(checkpoint, out)
+    try:
+        assert child.stderr
+        next(line for line in child.stderr if "Choosing" in line)
+        with pytest.raises(MachineError, match="another run"):
+            optimize(Options(checkpoint, int8=True, out=out))
+    finally:
+        child.kill()
+        child.communicate()

@@ -1,0 +1,104 @@
+"""A training run's folder: what was asked for, what is kept there, and whether it can be written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+from torch import nn
+
+from ..runtime.errors import InputError, MachineError
+from ..runtime.records import from_json, to_json, write_whole
+from .architectures import InitialWeights
+from .splits import DataSource
+
+BEST, LAST, RESUME, OPTIONS = "best.pth", "last.pth", "resume.ckpt", "options.json"
+# Disk a run needs, in sizes of its weights: best, last, resume (weights and two moments), one of them twice.
+DISK_FACTOR = 9
+
+
+class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a training run was asked for; stored beside its checkpoints.
+
+    Attributes:
+        source: of the images; its seed is also that of weights, order, dropout and augmentation.
+        architecture: a name for :func:`medcompress.trained.architectures.resolve`.
+        size: side of the square input, pixels.
+        epochs: at most; training stops early when validation does not improve.
+        batch_size: images a step.
+        learning_rate: highest of the one-cycle schedule.
+        weights: ``scratch`` or ``imagenet``.
+        positive: of two classes, the finding; empty chooses by name.
+    """
+
+    source: DataSource
+    architecture: str = "resnet18"
+    size: int = 224
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weights: InitialWeights = "scratch"
+    positive: str = ""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 2:
+            raise ValueError("a training needs at least 1 epoch and batches of at least 2 images")
+        if not 0 < self.learning_rate < 10:
+            raise ValueError("the learning rate lies between 0 and 10")
+
+
+def prepare_folder(out: Path, options: TrainOptions) -> None:
+    """Make the folder and write the options in it.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / OPTIONS, to_json(options))
+    except OSError as error:
+        raise cannot_write(out, error) from error
+
+
+def read_options(out: Path) -> TrainOptions:
+    """The options a run was started with.
+
+    Raises:
+        InputError: they are not there, or damaged.
+    """
+    try:
+        stored = (out / OPTIONS).read_bytes()
+    except OSError as error:
+        raise InputError(f"{out / OPTIONS}: cannot be read ({error.strerror}); start the training again") from error
+    return from_json(stored, TrainOptions, str(out / OPTIONS))
+
+
+def refuse_full_disk(out: Path, network: nn.Module) -> None:
+    """Raise a MachineError where the checkpoints of this network will not fit."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    free = shutil.disk_usage(out).free
+    if free < DISK_FACTOR * weights:
+        raise MachineError(
+            f"{out}: has {free >> 20} MiB free, this training needs {DISK_FACTOR * weights >> 20} MiB; "
+            "free disk space or give another --out"
+        )
+
+
+def interrupted(out: Path, epochs: int) -> KeyboardInterrupt:
+    """What a training stopped by the user ends with, after so many finished epochs."""
+    if not epochs:
+        return KeyboardInterrupt("stopped in the first epoch; nothing was kept")
+    return KeyboardInterrupt(
+        f"stopped after epoch {epochs}; the best one so far is {out / BEST}, "
+        f"go on with: medcompress train --resume {out}"
+    )
+
+
+def cannot_write(folder: Path, error: BaseException) -> MachineError:
+    """The error for an output folder that cannot be written, or a full disk."""
+    reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
+    return MachineError(
+        f"{folder}: cannot be written ({reason}); free disk space or give another --out. "
+        "Checkpoints already written there are whole"
+    )
