@@ -18,6 +18,9 @@ from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 from ..runtime.engines import openvino_engine as _  # noqa: F401  # first: it keeps OpenVINO's telemetry out
 from ..runtime.errors import MachineError
 
+# NNCF's import makes torch warn that there is no GPU.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
 
 def emit(reference: Path, images: Sequence[npt.NDArray[np.float32]], path: Path, *, full_range: bool) -> list[Path]:
     """Write the INT8 form of ``reference`` as OpenVINO's xml and bin.

@@ -40,7 +40,7 @@ class Workspace:
             raise InputError(f"{destination}: exists; give another --out, or --force to replace the bundle there")
         if destination.exists() and not (destination / MANIFEST).is_file():
             raise InputError(f"{destination}: exists and is not a bundle; give another --out")
-        self.destination = destination
+        self._made: set[str] = set()  # in this run
         self.folder = destination.with_name(f"{destination.name}.partial")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = filelock.FileLock(self.folder.with_name(f".{self.folder.name}.lock"))
@@ -71,7 +71,8 @@ class Workspace:
         """
         folder = self.folder / name
         if (folder / _DONE).is_file():
-            say(f"{title}: done before")
+            if name not in self._made:
+                say(f"{title}: done before")
             return folder, from_json((folder / _DONE).read_bytes(), kind, str(folder / _DONE))
         say(title)
         unfinished = self.folder / f"{name}.unfinished"
@@ -80,6 +81,7 @@ class Workspace:
         record = action(unfinished)
         write_whole(unfinished / _DONE, to_json(record))
         unfinished.rename(folder)
+        self._made.add(name)
         return folder, record
 
     def remove(self) -> None:

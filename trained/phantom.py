@@ -120,7 +120,7 @@ def _draw_patient(patient: int, seed: int) -> _Chest:
     rng = np.random.default_rng((seed, patient, 2**20))
     opacities = []
     for _ in range(int(rng.integers(1, 4)) if patient % 2 else 0):
-        side = rng.choice((-1.0, 1.0))
+        side = float(rng.choice((-1.0, 1.0)))
         # Strength: many are plain, some hardly stand out from the lung's own markings.
         opacities.append(
             (
@@ -164,7 +164,7 @@ def _anatomy(chest: _Chest, x: _Field, y: _Field, rng: np.random.Generator) -> _
     x = x / chest.width
     across = np.abs(x)
     # Trunk: neck, sloping shoulders, flanks.
-    shoulder = -1.0 + 0.55 * np.clip(across - 0.3, 0, None) ** 1.5
+    shoulder = -1.0 + 0.55 * _power(across - 0.3)
     flank = 0.97 - 0.06 * y
     body = _soft(y - shoulder, 0.05) * _soft(flank - across, 0.03)
     picture = body * (0.66 + chest.bulk - 0.16 * across**2 + 0.1 * _soft(y - 0.5, 0.12))
@@ -178,10 +178,12 @@ def _anatomy(chest: _Chest, x: _Field, y: _Field, rng: np.random.Generator) -> _
     picture += _ribs(chest, x, y, lungs, body)
 
     # Mediastinum, spine, trachea, heart, aortic knob.
-    middle = np.exp(-((x / (0.16 + 0.03 * _soft(y, 0.2))) ** 4))
+    middle = np.exp(-np.square(np.square(x / (0.16 + 0.03 * _soft(y, 0.2)))))
     vertebrae = 0.5 + 0.5 * np.cos(y * 2 * np.pi / 0.135)
-    picture += 0.24 * body * middle * lungs + body * np.exp(-((x / 0.085) ** 4)) * (0.035 + 0.025 * vertebrae)
-    picture -= 0.11 * np.exp(-((x / 0.05) ** 4)) * _soft(-0.28 - y, 0.05) * body
+    picture += 0.24 * body * middle * lungs + body * np.exp(-np.square(np.square(x / 0.085))) * (
+        0.035 + 0.025 * vertebrae
+    )
+    picture -= 0.11 * np.exp(-np.square(np.square(x / 0.05))) * _soft(-0.28 - y, 0.05) * body
     picture += lungs * heart * 0.3
     knob = np.exp(-(((x - 0.13) / 0.09) ** 2) - ((y + 0.27) / 0.1) ** 2)
     picture += 0.16 * knob * lungs
@@ -222,9 +224,9 @@ def _markings(chest: _Chest, x: _Field, y: _Field, hilum: _Field) -> _Field:
 def _ribs(chest: _Chest, x: _Field, y: _Field, lungs: _Field, body: _Field) -> _Field:
     across = np.abs(x)
     # Posterior ribs run outwards and down; the phase grows with depth, one turn a rib.
-    line = y + 0.62 - 0.28 * np.sqrt(across + 0.02) - 0.5 * np.clip(across - 0.45, 0, None) ** 1.5
+    line = y + 0.62 - 0.28 * np.sqrt(across + 0.02) - 0.5 * _power(across - 0.45)
     phase = line / chest.rib_spacing
-    band = np.clip(np.cos(2 * np.pi * phase), 0, None) ** 1.5
+    band = _power(np.cos(2 * np.pi * phase))
     reach = _soft(0.8 - across, 0.03) * _soft(y + 0.72, 0.04) * _soft(0.62 - y, 0.06)
     ribs = band * reach * (0.35 + 0.65 * lungs) * chest.rib_contrast
     # Fainter anterior ribs run the other way.
@@ -247,6 +249,12 @@ def _noise(rng: np.random.Generator, cells: int, x: _Field, y: _Field) -> _Field
 def _soft(distance: _Field | npt.NDArray[np.floating], width: float) -> _Field:
     """0 outside, 1 inside, over an edge of ``width``."""
     return (0.5 + 0.5 * np.tanh(distance / width)).astype(np.float32)
+
+
+def _power(value: _Field | npt.NDArray[np.floating]) -> _Field:
+    """``value ** 1.5``, and 0 below 0; a square root is many times faster than a power."""
+    kept = np.maximum(value, 0).astype(np.float32)
+    return kept * np.sqrt(kept)
 
 
 def _burn_label(image: Image.Image) -> None:

@@ -44,6 +44,8 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 2:
             raise ValueError("a training needs at least 1 epoch and batches of at least 2 images")
+        if not 16 <= self.size <= 4096:
+            raise ValueError(f"size {self.size} is outside 16..4096 pixels")
         if not 0 < self.learning_rate < 10:
             raise ValueError("the learning rate lies between 0 and 10")
 

@@ -97,12 +97,17 @@ def resume(out: Path, data: Path | None = None) -> Path:
 
 
 def predict(network: nn.Module, dataset: ImageDataset, batch_size: int = 32) -> np.ndarray:
-    """Raw outputs (N, classes), float32, of a network in evaluation mode on the CPU, in the data set's order."""
-    table = normalization_table(dataset.preprocessing)
-    network = network.cpu().eval()
+    """Raw outputs (N, classes), float32, in the data set's order, computed where the network lies.
+
+    The network is put into evaluation mode.
+    """
+    device = next(network.parameters()).device
+    table = normalization_table(dataset.preprocessing).to(device)
+    network.eval()
     with torch.inference_mode():
         outputs = [
-            network(normalize(pixels, table)) for pixels, _ in loader(dataset, in_order(len(dataset), batch_size))
+            network(normalize(pixels.to(device), table)).float().cpu()
+            for pixels, _ in loader(dataset, in_order(len(dataset), batch_size))
         ]
     return torch.cat(outputs).numpy()
 
@@ -131,7 +136,8 @@ def _run(options: TrainOptions, out: Path, *, resume: bool) -> Path:
 
     best = load_checkpoint(out / BEST)
     test = datasets["test"]
-    tested = scores(predict(rebuild(best), test), test.labels.numpy(), decision)
+    judged = rebuild(best).to("cuda" if torch.cuda.is_available() else "cpu")
+    tested = scores(predict(judged, test), test.labels.numpy(), decision)
     metrics = best.metrics | {f"test_{name}": value for name, value in tested.items()}
     try:
         save_checkpoint(out / BEST, dataclasses.replace(best, metrics=metrics, history=keeper.history))
@@ -143,11 +149,7 @@ def _run(options: TrainOptions, out: Path, *, resume: bool) -> Path:
 
 def _datasets(split: Split, options: TrainOptions) -> tuple[dict[str, ImageDataset], Preprocessing]:
     size = (options.size, options.size)
-    colour = find_colour(split.train)
-    try:
-        drawn = Preprocessing(size, colour)
-    except ValueError as error:
-        raise InputError(f"--size {options.size}: {error}") from error
+    drawn = Preprocessing(size, find_colour(split.train))
     parts = {"train": split.train, "val": split.val, "test": split.test}
     cache = fits_in_memory(sum(map(len, parts.values())), drawn)
     datasets = {

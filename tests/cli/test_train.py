@@ -83,6 +83,7 @@ def test_wrong_usage(data: Path, tmp_path: Path):
 
     refused(match="--data is missing")
     refused("--data", str(data), "--arch", "resnet81", match="did you mean")
+    refused("--data", str(data), "--size", "0", match="size 0 is outside")
     refused("--data", str(data), "--lr", "0", match="learning rate")
     refused("--data", str(data), "--positive", "FLU", match="is no class")
     refused("--data", str(data), "--patient-pattern", "(", error=DataError, match="regular expression")

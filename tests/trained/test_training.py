@@ -159,6 +159,13 @@ def test_diverged_training_keeps_the_last_good_epoch(tmp_path: Path, tiny_data: 
     assert load_checkpoint(tmp_path / "run" / "last.pth").epoch == 1
 
 
+def test_training_stops_early(tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(training, "PATIENCE", 1)
+    best = train(_options(tiny_data, epochs=9), tmp_path / "run")
+    assert 2 <= len(load_checkpoint(best).history) < 9
+    assert not (tmp_path / "run" / "resume.ckpt").exists()
+
+
 def test_folder_with_a_training_is_not_overwritten(tmp_path: Path, tiny_data: Path):
     best = train(_options(tiny_data, epochs=1), tmp_path / "run")
     before = best.read_bytes()
@@ -213,11 +220,13 @@ def test_images_that_do_not_fit_in_memory_train_to_the_same_weights(
     assert _equal(cached, train(_options(tiny_data, epochs=1), tmp_path / "b"))
 
 
-def test_size_out_of_range(tmp_path: Path, tiny_data: Path):
-    with pytest.raises(InputError, match="--size 9999"):
-        train(_options(tiny_data, size=9999), tmp_path / "run")
-    with pytest.raises(ValueError, match="learning rate"):
-        TrainOptions(DataSource("d"), learning_rate=0)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"size": 9999}, "size 9999"), ({"learning_rate": 0.0}, "learning rate"), ({"epochs": 0}, "1 epoch")],
+)
+def test_options_out_of_range(changes: dict[str, float], message: str):
+    with pytest.raises(ValueError, match=message):
+        TrainOptions(DataSource("d"), **changes)  # type: ignore[arg-type]
 
 
 def test_scores():
