@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..runtime.decision import Decision
 from ..runtime.engines import Executed
-from ..runtime.errors import EngineError, ImageError
+from ..runtime.errors import EngineAbsent, EngineError, ImageError
 from ..runtime.hardware import this_cpu
 from ..runtime.images import ImageSource
 from ..runtime.preprocessing import Preprocessing
@@ -181,7 +181,7 @@ def evaluate(
             except EngineError as error:
                 if candidate.name == reference:
                     raise EngineError(f"the reference {reference} does not run here: {error}") from error
-                problems[candidate.name] = f"error: {error}"
+                problems[candidate.name] = f"{'not run here' if isinstance(error, EngineAbsent) else 'error'}: {error}"
                 worker.close()
         rounds = track(range(ROUNDS), "Timing all variants in turn", ROUNDS)
         latency = measure(workers, preprocessing.shape, rounds)

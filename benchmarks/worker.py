@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..runtime.engines import Engine, Executed, load_engine
-from ..runtime.errors import EngineError, MedcompressError
+from ..runtime.errors import EngineAbsent, EngineError, MedcompressError
 from ..runtime.preprocessing import Preprocessing
 
 COMMAND = (sys.executable, "-m", "medcompress.benchmarks.worker")
@@ -104,7 +104,7 @@ class Worker:
             raise EngineError(f"its process ended ({_cause(self._child.wait())})")
         answer = json.loads(line)
         if "error" in answer:
-            raise EngineError(answer["error"])
+            raise (EngineAbsent if answer["absent"] else EngineError)(answer["error"])
         return answer
 
 
@@ -131,9 +131,9 @@ def serve() -> None:
             else:
                 answer = {"ms": _time(engine, **request)}
         except MedcompressError as error:
-            answer = {"error": str(error)}
+            answer = {"error": str(error), "absent": isinstance(error, EngineAbsent)}
         except Exception as error:  # the parent must hear of it whatever it is
-            answer = {"error": f"{type(error).__name__}: {error}"}
+            answer = {"error": f"{type(error).__name__}: {error}", "absent": False}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

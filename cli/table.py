@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..benchmarks.evaluation import Row
 
@@ -34,7 +35,7 @@ def print_table(rows: Sequence[Row], title: str, chosen: str) -> None:
             _number(row.p90_ms, 2),
             _number(row.speedup_vs_reference, 1),
             _number(row.speedup_vs_eager, 1),
-            row.status,
+            Text(row.status),
             style="bold" if row.name == chosen else None,
         )
     console = Console(highlight=False)

@@ -219,8 +219,8 @@ def choose(rows: Sequence[Row], recipes: Sequence[Recipe]) -> tuple[Literal["pas
     speed = (base.p50_ms or 0) / (fastest.p50_ms or float("inf"))
     rank = "the fastest" if len(as_fast) == 1 else "the most faithful of the fastest"
     reason = (
-        f"{fastest.name} is {rank} of {len(passed)} forms that passed: {fastest.p50_ms:.2f} ms, {speed:.1f} times as fast "
-        f"as {REFERENCE}, {100 * fastest.size_bytes / base.size_bytes:.0f} % of its size."
+        f"{fastest.name} is {rank} of {len(passed)} forms that passed: {fastest.p50_ms:.2f} ms, {speed:.1f} times as "
+        f"fast as {REFERENCE}, {100 * fastest.size_bytes / base.size_bytes:.0f} % of its size."
     )
     if refused:
         reason += f" Refused: {'; '.join(f'{row.name} ({row.status})' for row in refused)}."
@@ -402,11 +402,11 @@ def _check_packages(int8: bool) -> None:
 
 def _check_disk(folder: Path, checkpoint: Path) -> None:
     """The stages and the bundle take up to ten times the checkpoint."""
-    needed = 10 * checkpoint.stat().st_size + 200_000_000
+    needed = 10 * checkpoint.stat().st_size + 100_000_000
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise MachineError(
-            f"{folder.parent}: has {free / 1e9:.1f} GB free and {needed / 1e9:.1f} GB are needed; "
+            f"{folder.parent}: has {free / 1e6:.0f} MB free and {needed / 1e6:.0f} MB are needed; "
             "free some, or give --out"
         )
 

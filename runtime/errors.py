@@ -9,6 +9,7 @@
     │   └── DataError        a data set that cannot be used as asked
     └── MachineError     3  this machine lacks something: a package, a CPU feature, disk space
         └── EngineError      an inference engine that cannot run a variant here
+            └── EngineAbsent     ... because it is not installed
 
 A message is one line: what was wrong, why, how to mend it.
 """
@@ -57,7 +58,11 @@ class MachineError(MedcompressError):
 
 
 class EngineError(MachineError):
-    """An inference engine that is absent, or that cannot run this variant on this machine."""
+    """An inference engine that cannot run this variant on this machine."""
+
+
+class EngineAbsent(EngineError):
+    """An inference engine that is not installed: an extra the user may have left out on purpose."""
 
 
 def missing_package(package: str, extra: str) -> MachineError:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import EngineError
+from ..errors import EngineAbsent, EngineError
 
 
 class Executed(msgspec.Struct, frozen=True):
@@ -59,14 +59,14 @@ def load_engine(engine: str, files: Sequence[bytes], precision: str, threads: in
         threads: for one inference.
 
     Raises:
-        EngineError: the engine is unknown, not installed, or cannot take the model.
+        EngineAbsent: the engine is not installed.
+        EngineError: it is unknown, or cannot take the model.
     """
     if engine not in ENGINES:
         raise EngineError(f"engine {engine!r} is not known here; known are: {', '.join(ENGINES)}")
     try:
         module = import_module(ENGINES[engine], __package__)
     except ImportError as error:
-        raise EngineError(
-            f"engine {engine} cannot be loaded ({error}); install it with: pip install 'medcompress[{engine}]'"
-        ) from error
+        message = f"{engine} is not installed ({error}); install it with: pip install 'medcompress[{engine}]'"
+        raise EngineAbsent(message) from error
     return module.load(files, precision, threads)

@@ -166,7 +166,7 @@ def test_too_little_disk_is_told_before_any_work(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(MachineError, match="GB are needed"):
+    with pytest.raises(MachineError, match="MB are needed"):
         optimize(Options(checkpoint, int8=True, out=tmp_path / "b"))
 
 
