@@ -121,7 +121,7 @@ def serve() -> None:
         do = request.pop("do")
         try:
             if do == "load":
-                files = [Path(file).read_bytes() for file in request.pop("files")]
+                files = [Path(file) for file in request.pop("files")]
                 engine = load_engine(request["engine"], files, request["precision"], request["threads"])
                 answer: dict[str, Any] = {"executed": msgspec.to_builtins(engine.executed)}
             elif engine is None:

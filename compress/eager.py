@@ -44,9 +44,9 @@ class TorchEngine:
         """Nothing to free before the process ends."""
 
 
-def load(files: Sequence[bytes], precision: str, threads: int) -> TorchEngine:
+def load(files: Sequence[Path], precision: str, threads: int) -> TorchEngine:
     """The network of a ModelSpec's JSON."""
-    return TorchEngine(files[0], threads)
+    return TorchEngine(files[0].read_bytes(), threads)
 
 
 def candidate(spec: object, folder: Path) -> Candidate | None:

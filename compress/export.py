@@ -96,7 +96,7 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _parity(module: nn.Module, images: npt.NDArray[np.float32], path: Path) -> float:
-    engine = load_engine("onnxruntime", [path.read_bytes()], "fp32", threads=1)
+    engine = load_engine("onnxruntime", [path], "fp32", threads=1)
     with torch.inference_mode():
         expected = module(torch.from_numpy(images)).numpy().astype(np.float64)
     difference = np.abs(engine.run(images) - expected).max()

@@ -7,7 +7,7 @@
     golden.npz           a few inputs with each variant's outputs: the self-test of the machine that will run it
     report.json, report.html
 
-A file is hashed as it is read, and those same bytes go to the engine: nothing is opened twice.
+A file is hashed just before it is opened: the folder is to be writable by nobody while it is in use.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ class Bundle(msgspec.Struct, frozen=True):
     manifest: Manifest
     identity: str
 
-    def read(self, name: str) -> bytes:
-        """The bytes of a listed file, after its size and sha256 were checked.
+    def check(self, name: str) -> Path:
+        """The path of a listed file, after its size and sha256 were checked.
 
         Raises:
             BundleError: not listed, missing, a link, or changed since the bundle was written.
@@ -144,21 +144,22 @@ class Bundle(msgspec.Struct, frozen=True):
         try:
             if path.stat().st_size != entry.size:
                 raise BundleError(f"{path}: has another size than was written; copy the bundle again")
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise BundleError(f"{path}: cannot be read ({error.strerror}); copy the bundle again") from error
-        if hashlib.sha256(data).hexdigest() != entry.sha256:
+        if digest != entry.sha256:
             raise BundleError(f"{path}: was changed after the bundle was written; copy the bundle again")
-        return data
+        return path
 
     def check_files(self) -> None:
-        """Read and hash every file.
+        """Hash every file.
 
         Raises:
             BundleError: the first file that is missing or changed.
         """
         for name in self.manifest.files:
-            self.read(name)
+            self.check(name)
 
     def size(self, variant: Variant) -> int:
         """Bytes on disk of what the variant needs."""

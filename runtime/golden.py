@@ -62,7 +62,7 @@ def read_golden(bundle: Bundle) -> Golden:
         BundleError: missing, changed or incomplete.
     """
     try:
-        with np.load(io.BytesIO(bundle.read(GOLDEN_FILE)), allow_pickle=False) as stored:
+        with np.load(bundle.check(GOLDEN_FILE), allow_pickle=False) as stored:
             logits = {name.removeprefix("logits-"): stored[name] for name in stored if name[:7] == "logits-"}
             return Golden(stored["inputs"], logits, stored["picture"].tobytes(), stored["rendered"])
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -168,7 +168,7 @@ def start_variant(bundle: Bundle, golden: Golden, variant: Variant, threads: int
     lacks = this_cpu().lacks(variant.requires)
     if lacks:
         raise EngineError(f"needs a CPU with {', '.join(lacks)}, this one is {this_cpu().kind}")
-    files = [bundle.read(name) for name in variant.files]
+    files = [bundle.check(name) for name in variant.files]
     engine = load_engine(variant.engine, files, variant.precision, threads)
     error = engine_error(golden, bundle.manifest.preprocessing, variant, engine, count)
     if error > TOLERANCE[variant.precision]:

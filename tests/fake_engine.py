@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -43,9 +44,9 @@ class FakeEngine:
         """Nothing to free."""
 
 
-def load(files: Sequence[bytes], precision: str, threads: int) -> FakeEngine:
+def load(files: Sequence[Path], precision: str, threads: int) -> FakeEngine:
     """Load the JSON described at :class:`FakeEngine`."""
-    model = json.loads(files[0])
+    model = json.loads(files[0].read_text())
     if model.get("fail") == "load":
         raise EngineError("the fake engine was told not to load")
     return FakeEngine(model, Executed("fake", "none", precision, threads))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -49,12 +50,12 @@ ENGINES = {
 }
 
 
-def load_engine(engine: str, files: Sequence[bytes], precision: str, threads: int) -> Engine:
-    """Load a model's bytes into an engine.
+def load_engine(engine: str, files: Sequence[Path], precision: str, threads: int) -> Engine:
+    """Load a model into an engine.
 
     Args:
         engine: a key of :data:`ENGINES`.
-        files: the model's file, then its weights where they are apart.
+        files: the model, then its weights where they are apart (beside it, under the name the engine expects).
         precision: to execute: ``fp32``, ``bf16`` or ``int8`` (whose float part runs in fp32).
         threads: for one inference.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from queue import Empty, LifoQueue
 
 import numpy as np
@@ -52,7 +53,7 @@ class OpenVinoEngine:
         self._model = None
 
 
-def load(files: Sequence[bytes], precision: str, threads: int) -> OpenVinoEngine:
+def load(files: Sequence[Path], precision: str, threads: int) -> OpenVinoEngine:
     """Load an ONNX model, or OpenVINO's own format (xml, then weights).
 
     Raises:
@@ -70,7 +71,7 @@ def load(files: Sequence[bytes], precision: str, threads: int) -> OpenVinoEngine
         "INFERENCE_PRECISION_HINT": hint,
     }
     try:
-        model = core.read_model(*files) if len(files) > 1 else core.read_model(files[0], b"")  # pyright: ignore  # bytes are taken
+        model = core.read_model(files[0])  # its weights are found beside it
         compiled = core.compile_model(model, "CPU", config)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot load the model ({_first_line(error)})") from error
