@@ -12,14 +12,13 @@ import numpy.typing as npt
 
 from ..runtime.decision import Decision
 from ..runtime.engines import Executed
-from ..runtime.errors import EngineAbsent, EngineError, ImageError
+from ..runtime.errors import EngineAbsent, EngineError
 from ..runtime.hardware import this_cpu
-from ..runtime.images import ImageSource
 from ..runtime.preprocessing import Preprocessing
 from .latency import ROUNDS, Latency, measure
 from .metrics import Scores, change, scores, truth
 from .progress import stage, track
-from .samples import refuse_unreadable
+from .rendering import render_all
 from .tolerance import Tolerance, Verdict, judge
 from .worker import COMMAND, LIMIT_S, Worker
 
@@ -103,24 +102,6 @@ class Labelled(msgspec.Struct, frozen=True):
         return len(self.target)
 
 
-def render_all(sources: Sequence[ImageSource], preprocessing: Preprocessing, path: Path, title: str) -> None:
-    """Render images to one .npy file.
-
-    Raises:
-        DataError: some cannot be read; the message names the first.
-    """
-    shape = (*preprocessing.size, 3) if preprocessing.colour == "rgb" else preprocessing.size
-    rendered = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(sources), *shape))
-    unreadable: list[ImageError] = []
-    for index, source in enumerate(track(sources, title, len(sources))):
-        try:
-            rendered[index] = preprocessing.render(source)
-        except ImageError as error:
-            unreadable.append(error)
-    rendered.flush()
-    refuse_unreadable(unreadable, len(sources))
-
-
 def label_samples(
     paths: Sequence[Path], labels: Sequence[int], decision: Decision, preprocessing: Preprocessing, npy: Path
 ) -> Labelled:
@@ -130,7 +111,7 @@ def label_samples(
         DataError: an unreadable image, or a class with no image.
     """
     target = truth(labels, decision)
-    render_all(paths, preprocessing, npy, "Reading the held-out images")
+    render_all(paths, preprocessing, "Reading the held-out images", npy)
     return Labelled(npy, target)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,7 @@ import msgspec
 
 from ..runtime.errors import DataError, ImageError
 from ..runtime.images import SUFFIXES, pixel_hash, read_image
+from .progress import track
 
 # File-name patterns of public sets, each with the patient in its first group. A file that fits none counts as a
 # patient of its own, and the caller is told how many did.
@@ -94,8 +96,8 @@ def pixel_hashes(samples: Iterable[Sample]) -> list[str]:
         except ImageError as error:
             return error
 
-    with ThreadPoolExecutor(2) as pool:
-        hashes = list(pool.map(one, samples))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        hashes = list(track(pool.map(one, samples), "Comparing images", len(samples)))
     refuse_unreadable([entry for entry in hashes if isinstance(entry, ImageError)], len(samples))
     return [entry for entry in hashes if isinstance(entry, str)]
 

@@ -10,7 +10,9 @@ import click
 PATIENTS = 300
 ARCHITECTURE = "resnet10t"
 SIZE = 96
-EPOCHS = 6
+EPOCHS = 8
+BATCH = 16
+LEARNING_RATE = 2e-3
 
 
 @click.command("demo")
@@ -28,6 +30,7 @@ def command(out: Path) -> int:
     from ..runtime.selftest import verify
     from ..trained import training
     from ..trained.phantom import write_phantoms
+    from ..trained.runs import BEST, RESUME, TrainOptions
     from ..trained.splits import DataSource
     from .table import print_table
 
@@ -38,12 +41,12 @@ def command(out: Path) -> int:
         stage("1/5 Drawing synthetic phantom radiographs: made by formulas, nobody's images")
         write_phantoms(images, PATIENTS)
     stage(f"2/5 Training {ARCHITECTURE} at {SIZE} px")
-    best = run / training.BEST
-    if (run / training.RESUME).is_file():
+    best = run / BEST
+    if (run / RESUME).is_file():
         best = training.resume(run)
     elif not best.is_file():
         source = DataSource(str(images.resolve()))
-        best = training.train(training.TrainOptions(source, ARCHITECTURE, SIZE, EPOCHS), run)
+        best = training.train(TrainOptions(source, ARCHITECTURE, SIZE, EPOCHS, BATCH, LEARNING_RATE), run)
     stage("3/5 Optimizing to INT8")
     outcome = optimize(Options(best, out=bundle, int8=True, replace=True))
     stage("4/5 Verifying the bundle on this machine")

@@ -16,8 +16,9 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from ..benchmarks.evaluation import Candidate, Row, evaluate, label_samples, render_all
+from ..benchmarks.evaluation import Candidate, Row, evaluate, label_samples
 from ..benchmarks.progress import stage as say
+from ..benchmarks.rendering import render_all
 from ..benchmarks.report import SCHEMA as REPORT_SCHEMA
 from ..benchmarks.report import Report, render_html
 from ..benchmarks.tolerance import Tolerance
@@ -149,7 +150,7 @@ def _run(
     def calibrate(folder: Path) -> calibration.Calibration:
         samples = calibration.choose(split.train, options.seed)
         hashes = calibration.refuse_overlap(samples, [*split.val, *split.test])
-        render_all([sample.path for sample in samples], preprocessing, folder / "images.npy", "Reading")
+        render_all([sample.path for sample in samples], preprocessing, "Reading", folder / "images.npy")
         counts = Counter(split.classes[sample.label] for sample in samples)
         return calibration.Calibration(options.seed, tuple(hashes), dict(counts))
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from medcompress.benchmarks.progress import console
 from medcompress.benchmarks.tolerance import Tolerance
 
@@ -39,6 +40,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoint(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network with random weights, as ``medcompress train`` would leave it."""
     import torch
+
     from medcompress.runtime.decision import Decision
     from medcompress.runtime.preprocessing import Preprocessing
     from medcompress.trained.architectures import build

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from medcompress.runtime.engines import ENGINES, Executed
 from medcompress.runtime.errors import EngineError
 

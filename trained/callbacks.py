@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..benchmarks.progress import console
 from .checkpoint import Checkpoint, first_not_finite, save_checkpoint
 from .classifier import Classifier, diverged
 from .runs import BEST, LAST, RESUME, cannot_write
@@ -75,8 +75,7 @@ class Keeper(pl.Callback):
 class Reporter(pl.Callback):
     """A progress bar on stderr, and one line an epoch that stays."""
 
-    def __init__(self, console: Console, keeper: Keeper) -> None:
-        self.console = console
+    def __init__(self, keeper: Keeper) -> None:
         self.keeper = keeper
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -107,7 +106,7 @@ class Reporter(pl.Callback):
         self._stop()
         row = self.keeper.history[-1]
         best = "  best so far" if self.keeper.best_epoch == row["epoch"] else ""
-        self.console.print(
+        console.print(
             f"epoch {row['epoch']:.0f}/{trainer.max_epochs}  loss {row['loss']:.4f}  "
             f"validation loss {row['val_loss']:.4f}  AUROC {row['val_auroc']:.4f}  "
             f"{time.monotonic() - self.started:.0f} s{best}",

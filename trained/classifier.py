@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from ..benchmarks.metrics import scores, truth
 from ..runtime.decision import Decision
 from ..runtime.errors import InputError
 from ..runtime.preprocessing import Preprocessing
 from .datasets import Batch, augment, augmentation, normalization_table, normalize
-from .scores import auroc
 
 WEIGHT_DECAY = 0.05
 
@@ -83,8 +82,8 @@ class Classifier(pl.LightningModule):
         self._labels.clear()
         if not torch.isfinite(outputs).all():
             raise diverged(self.current_epoch + 1, "validation")
-        probabilities = self.decision.probabilities(outputs.cpu().numpy())
-        area = auroc(probabilities, labels.cpu().numpy().astype(np.int64), self.decision)
+        target = truth(labels.cpu().numpy(), self.decision)
+        area = scores(self.decision, target, outputs.cpu().numpy()).auroc
         self.log("val_loss", self._loss(outputs, labels))
         # In double precision: two epochs must not tie by rounding.
         self.log("val_auroc", torch.tensor(area, dtype=torch.float64))

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
-from ..benchmarks.samples import Sample, refuse_unreadable
+from ..benchmarks.rendering import render_all
+from ..benchmarks.samples import Sample
 from ..runtime.errors import ImageError
 from ..runtime.images import read_image
 from ..runtime.preprocessing import Preprocessing
@@ -50,7 +46,8 @@ class ImageDataset(Dataset[Batch]):
         self.samples = tuple(samples)
         self.preprocessing = preprocessing
         self.labels = torch.tensor([sample.label for sample in self.samples])
-        self.pixels = render_all(self.samples, preprocessing, name) if cache else None
+        paths = [sample.path for sample in self.samples]
+        self.pixels = render_all(paths, preprocessing, f"Reading {name}") if cache else None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -59,7 +56,7 @@ class ImageDataset(Dataset[Batch]):
         if self.pixels is not None:
             pixels = self.pixels[list(indices)]
         else:
-            pixels = render_all([self.samples[index] for index in indices], self.preprocessing)
+            pixels = render_all([self.samples[index].path for index in indices], self.preprocessing)
         return torch.from_numpy(pixels), self.labels[list(indices)]
 
 
@@ -104,35 +101,6 @@ def fits_in_memory(count: int, preprocessing: Preprocessing) -> bool:
     """Whether so many rendered images stay within :data:`CACHE_BYTES`."""
     height, width = preprocessing.size
     return count * height * width * (1 if preprocessing.colour == "grey" else 3) <= CACHE_BYTES
-
-
-def render_all(samples: Sequence[Sample], preprocessing: Preprocessing, name: str = "") -> npt.NDArray[np.uint8]:
-    """Render images in parallel: uint8 (N, H, W) for grey, (N, H, W, 3) for rgb; a named one shows progress.
-
-    Raises:
-        DataError: images that cannot be read; the message names the first and counts the rest.
-    """
-    shape = preprocessing.size if preprocessing.colour == "grey" else (*preprocessing.size, 3)
-    pixels = np.empty((len(samples), *shape), dtype=np.uint8)
-
-    def one(index: int) -> ImageError | None:
-        try:
-            pixels[index] = preprocessing.render(samples[index].path)
-        except ImageError as error:
-            return error
-        return None
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(one, range(len(samples)))
-        if name:
-            console = Console(stderr=True)
-            results = track(
-                results, f"Reading {name}", len(samples), console=console, transient=True,
-                disable=not console.is_terminal,
-            )  # fmt: skip
-        errors = [error for error in results if error is not None]
-    refuse_unreadable(errors, len(samples))
-    return pixels
 
 
 def find_colour(samples: Sequence[Sample]) -> Literal["grey", "rgb"]:

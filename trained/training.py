@@ -16,9 +16,10 @@ import msgspec
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
-from rich.console import Console
 from torch import nn
 
+from ..benchmarks.metrics import scores, truth
+from ..benchmarks.progress import console
 from ..runtime.decision import Decision
 from ..runtime.errors import DataError, InputError
 from ..runtime.preprocessing import Preprocessing
@@ -48,7 +49,6 @@ from .runs import (
     read_options,
     refuse_full_disk,
 )
-from .scores import scores
 from .spec import ModelSpec
 from .splits import Split, split_of
 from .tasks import decision_for
@@ -113,7 +113,6 @@ def predict(network: nn.Module, dataset: ImageDataset, batch_size: int = 32) -> 
 
 
 def _run(options: TrainOptions, out: Path, *, resume: bool) -> Path:
-    console = Console(stderr=True)
     options = msgspec.structs.replace(options, architecture=resolve(options.architecture))
     split = split_of(options.source)
     decision = decision_for(split.classes, options.positive)
@@ -121,7 +120,7 @@ def _run(options: TrainOptions, out: Path, *, resume: bool) -> Path:
         raise DataError(
             f"{split.folder}: its images are not those this training began with; restore them, or train anew"
         )
-    _say_data(console, split, decision)
+    _say_data(split, decision)
     prepare_folder(out, options)
     datasets, preprocessing = _datasets(split, options)
     spec = ModelSpec(options.architecture, preprocessing, decision)
@@ -132,13 +131,13 @@ def _run(options: TrainOptions, out: Path, *, resume: bool) -> Path:
     refuse_full_disk(out, network)
     template = Checkpoint(spec, {}, options.source, split.fingerprint)
     keeper = Keeper(out, template)
-    _fit(network, datasets, spec, options, keeper, console, resume)
+    _fit(network, datasets, spec, options, keeper, resume)
 
     best = load_checkpoint(out / BEST)
     test = datasets["test"]
     judged = rebuild(best).to("cuda" if torch.cuda.is_available() else "cpu")
-    tested = scores(predict(judged, test), test.labels.numpy(), decision)
-    metrics = best.metrics | {f"test_{name}": value for name, value in tested.items()}
+    tested = scores(decision, truth(test.labels.numpy(), decision), predict(judged, test))
+    metrics = best.metrics | {f"test_{name}": value for name, value in msgspec.structs.asdict(tested).items()}
     try:
         save_checkpoint(out / BEST, dataclasses.replace(best, metrics=metrics, history=keeper.history))
         (out / RESUME).unlink(missing_ok=True)
@@ -171,7 +170,6 @@ def _fit(
     spec: ModelSpec,
     options: TrainOptions,
     keeper: Keeper,
-    console: Console,
     resume: bool,
 ) -> None:
     labels = Counter(datasets["train"].labels.tolist())
@@ -194,7 +192,7 @@ def _fit(
             callbacks=[
                 EarlyStopping("val_auroc", patience=PATIENCE, mode="max"),
                 keeper,
-                Reporter(console, keeper),
+                Reporter(keeper),
             ],
             logger=False,
             enable_checkpointing=False,
@@ -218,7 +216,7 @@ def _fit(
             raise interrupted(keeper.out, len(keeper.history)) from None
 
 
-def _say_data(console: Console, split: Split, decision: Decision) -> None:
+def _say_data(split: Split, decision: Decision) -> None:
     counts = ", ".join(f"{part} {len(getattr(split, part))}" for part in ("train", "val", "test"))
     finding = f", finding {decision.positive}" if decision.positive else ""
     console.print(

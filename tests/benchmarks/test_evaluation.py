@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from medcompress.benchmarks.evaluation import Candidate, Labelled, evaluate
 from medcompress.benchmarks.progress import console
 from medcompress.benchmarks.tolerance import Tolerance

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from medcompress.benchmarks.metrics import change, scores, truth
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import DataError

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from medcompress.benchmarks.bundle_benchmark import held_out_folder
 from medcompress.benchmarks.samples import find_samples, pixel_hashes
 from medcompress.runtime.errors import DataError
-from PIL import Image
 
 
 def write(path: Path, level: int = 0) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from medcompress.benchmarks.metrics import Change, Scores
 from medcompress.benchmarks.tolerance import Tolerance, judge, read_tolerance
 from medcompress.runtime.errors import InputError

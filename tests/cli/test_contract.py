@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from medcompress.cli.documents import Benchmarked, Failed, Optimized, Predicted
 from medcompress.cli.main import COMMANDS, run
 from medcompress.runtime.selftest import SelfTest

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
+
 from medcompress.cli.train import command
 from medcompress.runtime.errors import DataError, InputError
-from PIL import Image
 
 SMALL = ["--arch", "test_resnet", "--size", "32", "--epochs", "2", "--batch-size", "8"]
 

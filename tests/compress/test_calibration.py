@@ -5,11 +5,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
 from medcompress.benchmarks.progress import console
 from medcompress.benchmarks.samples import Sample
 from medcompress.compress.calibration import choose, refuse_overlap
 from medcompress.runtime.errors import DataError
-from PIL import Image
 
 
 def samples(count: int, label: int, images_a_patient: int = 1) -> list[Sample]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+
 from medcompress.compress import emit_onnxruntime
 from medcompress.compress.emit_onnxruntime import check_form
 from medcompress.compress.onnx_file import describe

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from medcompress.benchmarks.evaluation import Row
 from medcompress.benchmarks.progress import console
 from medcompress.benchmarks.report import read_report

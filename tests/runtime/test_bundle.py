@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from medcompress.runtime import load
 from medcompress.runtime.bundle import MANIFEST, open_bundle, publish
 from medcompress.runtime.errors import BundleError, InputError

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from medcompress.runtime.decision import Decision
 
 BINARY = Decision("binary", ("A", "B"), "B", 0.3)

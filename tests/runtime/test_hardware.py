@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from medcompress.runtime import hardware
 from medcompress.runtime.hardware import Cpu
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from medcompress.runtime.errors import ImageError
 from medcompress.runtime.images import pixel_hash, read_image
-from PIL import Image
 
 GREY = np.random.default_rng(0).integers(0, 256, (48, 64), dtype=np.uint8)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from medcompress.runtime import load
 from medcompress.runtime.bundle import GOLDEN_FILE, MANIFEST, open_bundle, seal
 from medcompress.runtime.errors import EngineError, ImageError
@@ -15,7 +17,6 @@ from medcompress.runtime.golden import read_golden
 from medcompress.runtime.hardware import Cpu, this_cpu
 from medcompress.runtime.predictor import by_preference
 from medcompress.runtime.selftest import verify
-from PIL import Image
 
 WITHOUT_VNNI = Cpu("an older CPU", "x86_64", ("avx2",), 1)
 

@@ -4,9 +4,10 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from medcompress.runtime.preprocessing import Preprocessing
 from PIL import Image
 from torchvision.transforms import v2
+
+from medcompress.runtime.preprocessing import Preprocessing
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (300, 400), dtype=np.uint8)

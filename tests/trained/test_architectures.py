@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import CheckpointError, InputError, MachineError
 from medcompress.runtime.preprocessing import Preprocessing

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import CheckpointError
 from medcompress.runtime.preprocessing import Preprocessing

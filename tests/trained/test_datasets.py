@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from medcompress.benchmarks.samples import find_samples
 from medcompress.runtime.errors import DataError
 from medcompress.runtime.preprocessing import Preprocessing

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from medcompress.runtime.errors import DataError, MachineError
 from medcompress.trained.phantom import CLASSES, draw_phantom, write_phantoms
 from medcompress.trained.splits import find_split
-from PIL import Image
 
 
 def test_same_arguments_give_the_same_files(tmp_path: Path):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from medcompress.runtime.errors import DataError
 from medcompress.trained.splits import PARTS, DataSource, Split, find_split, split_of
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from medcompress.runtime.errors import InputError
 from medcompress.trained.tasks import decision_for
 
