@@ -49,9 +49,7 @@ def judge(tolerance: Tolerance, reference: Scores, candidate: Scores, changed: C
         "a probability moves by": (changed.probability_change, tolerance.probability_change),
     }
     # NaN compares false with everything: it must not pass.
-    broken = [
-        f"{what} {loss:.4f}, {margin} is allowed" for what, (loss, margin) in losses.items() if not loss <= margin
-    ]
+    broken = [f"{what} {loss:.4f} ({margin} allowed)" for what, (loss, margin) in losses.items() if not loss <= margin]
     return Verdict("fail" if broken else "pass", tuple(broken))
 
 

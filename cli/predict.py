@@ -28,6 +28,9 @@ def command(bundle: Path, images: tuple[Path, ...], variant: str | None, threads
         predictor = load(bundle, variant=variant, threads=threads)
     for setback in predictor.setbacks:
         click.echo(f"warning: variant passed over: {setback}", err=True)
+    ran = predictor.executed
+    name = predictor.variant.name
+    click.echo(f"{name}: {ran.engine} on {ran.device} in {ran.precision}, {ran.threads} thread(s)", err=True)
     results = []
     for image in images:
         try:
@@ -42,6 +45,5 @@ def command(bundle: Path, images: tuple[Path, ...], variant: str | None, threads
             listed = "  ".join(f"{name} {p:.4f}" for name, p in found.probabilities.items())
             click.echo(f"{image}: {answer}  ({listed})  {found.time_ms['total']:.1f} ms")
     if as_json:
-        name, setbacks = predictor.variant.name, predictor.setbacks
-        print_json(Predicted(str(bundle), name, predictor.executed, setbacks, tuple(results)))
+        print_json(Predicted(str(bundle), name, ran, predictor.setbacks, tuple(results)))
     return 2 if any(result.error for result in results) else 0

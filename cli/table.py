@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ..benchmarks.evaluation import Row
 
@@ -19,7 +18,7 @@ def print_table(rows: Sequence[Row], title: str, chosen: str) -> None:
     table.add_column("runs as", no_wrap=True)
     for name in ("MB", "AUROC", "loss", "sens.", "spec.", "max Δp", "flips", "p50 ms", "p90 ms", "x ORT", "x torch"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("status", overflow="fold", min_width=12)
+    table.add_column("status", no_wrap=True)
     for row in rows:
         table.add_row(
             f"{row.name} *" if row.name == chosen else row.name,
@@ -35,13 +34,16 @@ def print_table(rows: Sequence[Row], title: str, chosen: str) -> None:
             _number(row.p90_ms, 2),
             _number(row.speedup_vs_reference, 1),
             _number(row.speedup_vs_eager, 1),
-            Text(row.status),
+            row.status.split(":")[0],
             style="bold" if row.name == chosen else None,
         )
     console = Console(highlight=False)
     # A pipe has no width of its own: a table cut to 80 columns would lose its figures.
     console.width = max(console.width, 150) if not console.is_terminal else console.width
     console.print(table)
+    for row in rows:
+        if ":" in row.status:
+            console.print(f"{row.name}: {row.status}", markup=False, soft_wrap=True)
 
 
 def _number(value: float | None, digits: int) -> str:

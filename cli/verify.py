@@ -28,7 +28,9 @@ def command(bundle: Path, threads: int | None, as_json: bool) -> int:
         click.echo(f"this machine: {found.cpu.model}, {found.cpu.kind} ({', '.join(found.cpu.features)})")
         click.echo(f"preprocessing: off by {found.pixel_error} grey levels at most")
         for check in found.variants:
-            error = "" if check.golden_error is None else f"  golden error {check.golden_error:.5f}"
-            click.echo(f"{'*' if check.name == found.runs else ' '} {check.name}: {check.status}{error}")
+            ran = check.executed
+            how = f", {ran.engine} on {ran.device} in {ran.precision}, {ran.threads} thread(s)" if ran else ""
+            error = "" if check.golden_error is None else f", golden error {check.golden_error:.5f}"
+            click.echo(f"{'*' if check.name == found.runs else ' '} {check.name}: {check.status}{error}{how}")
         click.echo(f"runs here: {found.runs or 'none'}")
     return 0 if found.runs else 3

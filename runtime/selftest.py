@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from .bundle import open_bundle
+from .engines import Executed
 from .errors import EngineError
 from .golden import PIXEL_TOLERANCE, pixel_error, read_golden
 from .hardware import Cpu, this_cpu
@@ -19,13 +20,14 @@ class VariantCheck(msgspec.Struct, frozen=True):
     Attributes:
         status: ``ok``, or why it is not run here.
         golden_error: largest logit difference over all golden vectors, as a share of the largest logit.
+        executed: engine, device, precision and threads that really ran.
     """
 
     name: str
-    precision: str
     ok: bool
     status: str
     golden_error: float | None = None
+    executed: Executed | None = None
 
 
 class SelfTest(msgspec.Struct, frozen=True):
@@ -63,9 +65,9 @@ def verify(folder: str | Path, threads: int | None = None) -> SelfTest:
                 bundle, golden, variant, threads or bundle.manifest.threads, count=len(golden.inputs)
             )
         except EngineError as why:
-            checks.append(VariantCheck(variant.name, variant.precision, False, str(why)))
+            checks.append(VariantCheck(variant.name, False, str(why)))
             continue
+        checks.append(VariantCheck(variant.name, True, "ok", error, engine.executed))
         engine.close()
-        checks.append(VariantCheck(variant.name, variant.precision, True, "ok", error))
     runs = next((check.name for check in checks if check.ok), None) if off <= PIXEL_TOLERANCE else None
     return SelfTest(str(folder), bundle.identity, this_cpu(), len(bundle.manifest.files), off, runs, tuple(checks))
