@@ -18,8 +18,9 @@ from medcompress.benchmarks.progress import console
 from medcompress.benchmarks.report import read_report
 from medcompress.benchmarks.tolerance import Tolerance
 from medcompress.cli.main import run
-from medcompress.compress import optimize as pipeline
-from medcompress.compress.optimize import Options, choose, optimize
+from medcompress.compress import emission, environment
+from medcompress.compress.choice import choose
+from medcompress.compress.optimize import Options, optimize
 from medcompress.compress.recipes import REFERENCE, select
 from medcompress.runtime.bundle import open_bundle
 from medcompress.runtime.errors import CheckpointError, DataError, InputError, MachineError
@@ -70,6 +71,18 @@ def test_where_no_compressed_form_passes_the_float_model_is_kept_and_the_reason_
     assert reason.startswith("No compressed form passed")
     assert "sensitivity falls by 0.05" in reason
     assert "SIGSEGV" in reason
+
+
+def test_a_cpu_that_runs_no_lower_precision_is_no_refusal_unless_int8_was_asked_for() -> None:
+    floats = select(["cpu"], int8=False)
+    found = [row(REFERENCE, "fp32", "reference", 2.0), row("openvino-fp32", "fp32", "pass", 1.0)]
+    found.append(row("openvino-bf16", "bf16", "not run here: needs a CPU with bf16", None))
+    assert choose(found, floats)[:2] == ("pass", "openvino-fp32")
+    vnni = select(["cpu-vnni"], int8=True)
+    found += [
+        row(recipe.name, "int8", "not run here: needs a CPU with vnni", None) for recipe in vnni if recipe.emitted
+    ]
+    assert choose(found, vnni)[0] == "fail"
 
 
 def test_targets_select_the_recipes() -> None:
@@ -166,7 +179,7 @@ def test_too_little_disk_is_told_before_any_work(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
-    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(environment.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(MachineError, match="MB are needed"):
         optimize(Options(checkpoint, int8=True, out=tmp_path / "b"))
 
@@ -177,7 +190,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_code_3_and_no_bundle(
     def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "variants/x")
 
-    monkeypatch.setattr(pipeline, "_emit", full)
+    monkeypatch.setattr(emission, "_emit", full)
     assert run(["optimize", str(checkpoint), "--int8", "--out", str(tmp_path / "b")]) == 3
     assert "the disk is full" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
@@ -186,14 +199,14 @@ def test_a_disk_that_fills_up_ends_the_run_with_code_3_and_no_bundle(
 def test_a_quantizer_that_fails_costs_its_own_form_only(
     checkpoint: Path, wide: Tolerance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    emit = pipeline._emit
+    emit = emission._emit
 
     def failing(recipe, *rest):
         if recipe.engine == "openvino":
             raise RuntimeError("an operation this quantizer cannot take\nand a long tail")
         return emit(recipe, *rest)
 
-    monkeypatch.setattr(pipeline, "_emit", failing)
+    monkeypatch.setattr(emission, "_emit", failing)
     outcome = optimize(Options(checkpoint, int8=True, targets=("cpu-avx2",), out=tmp_path / "b", tolerance=wide))
     by_name = {found.name: found for found in outcome.report.rows}
     assert by_name["openvino-int8-avx2"].status == "error: not made: an operation this quantizer cannot take"

@@ -1,0 +1,107 @@
+"""Put a bundle together from what was proven."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ..benchmarks.evaluation import Candidate, Row
+from ..benchmarks.report import Report, render_html
+from ..benchmarks.worker import Worker
+from ..runtime.bundle import GOLDEN_FILE, REFERENCE_FILE, SCHEMA, Manifest, Variant, seal
+from ..runtime.golden import Golden, make_picture
+from ..runtime.preprocessing import Preprocessing
+from ..runtime.records import to_json
+from ..trained.spec import ModelSpec
+from .calibration import Calibration
+
+
+def assemble(
+    folder: Path,
+    spec: ModelSpec,
+    report: Report,
+    candidates: Sequence[Candidate],
+    calibrated: Calibration,
+    rendered: np.ndarray,
+) -> None:
+    """Put the bundle together: the reference, and of the others only what was proven."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "variants").mkdir(parents=True)
+    rows = {row.name: row for row in report.rows if row.passed}
+    if report.verdict == "fail":
+        rows = {name: row for name, row in rows.items() if row.precision == "fp32"}
+    proven = [candidate for candidate in candidates if candidate.name in rows]
+    shutil.copyfile(proven[0].files[0], folder / REFERENCE_FILE)
+    variants = []
+    for candidate in proven:
+        names = (REFERENCE_FILE,)
+        if candidate.precision == "int8":
+            names = tuple(f"variants/{file.name}" for file in candidate.files)
+            for file, name in zip(candidate.files, names, strict=True):
+                shutil.copyfile(file, folder / name)
+        variants.append(
+            Variant(
+                name=candidate.name,
+                engine=candidate.engine,
+                precision=candidate.precision,
+                files=names,
+                requires=candidate.requires,
+                figures=_figures(rows[candidate.name]),
+            )
+        )
+    golden = _golden(spec.preprocessing, rendered, proven, report.threads, folder)
+    (folder / GOLDEN_FILE).write_bytes(golden.to_bytes())
+    (folder / "calibration.json").write_bytes(to_json(calibrated))
+    (folder / "report.json").write_bytes(to_json(report))
+    (folder / "report.html").write_text(render_html(report), encoding="utf-8")
+    seal(
+        folder,
+        Manifest(
+            schema=SCHEMA,
+            created=report.created,
+            verdict=report.verdict,
+            reason=report.reason,
+            chosen=report.chosen,
+            reference=report.reference,
+            threads=report.threads,
+            decision=spec.decision,
+            preprocessing=spec.preprocessing,
+            variants=tuple(variants),
+            spec=msgspec.to_builtins(spec),
+            lineage={
+                **report.provenance,
+                "tolerance": msgspec.to_builtins(report.tolerance),
+                "cpu": msgspec.to_builtins(report.cpu),
+            },
+        ),
+    )
+
+
+def _golden(
+    preprocessing: Preprocessing, rendered: np.ndarray, proven: Sequence[Candidate], threads: int, folder: Path
+) -> Golden:
+    """Golden inputs that show no patient: a pattern, noise, and the mean of all calibration images, twice."""
+    picture = make_picture()
+    pattern = preprocessing.render(picture)
+    noise = np.random.default_rng(0).integers(0, 256, pattern.shape, dtype=np.uint8)
+    mean = rendered.mean(axis=0)
+    stretched = (mean - mean.min()) * 255 / max(1.0, float(np.ptp(mean)))
+    inputs = np.stack([pattern, noise, mean.astype(np.uint8), stretched.astype(np.uint8)])
+    logits = {}
+    scratch = folder / "golden-inputs.npy"
+    np.save(scratch, inputs)
+    for candidate in proven:
+        with Worker(candidate.command) as worker:
+            worker.load(candidate.engine, candidate.files, candidate.precision, threads)
+            logits[candidate.name] = worker.run(scratch, preprocessing)
+    scratch.unlink()
+    return Golden(inputs, logits, picture, pattern)
+
+
+def _figures(row: Row) -> dict[str, float | None]:
+    names = ("auroc", "auroc_drop", "accuracy", "sensitivity", "specificity", "probability_change", "flips")
+    return {name: getattr(row, name) for name in (*names, "p50_ms", "p90_ms")}
