@@ -8,10 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from ..runtime.bundle import Bundle, Variant
-from ..runtime.errors import DataError
+from ..runtime.bundle import CALIBRATION_FILE, Bundle, Calibration, Variant
+from ..runtime.errors import BundleError, DataError
+from ..runtime.records import from_json
 from .evaluation import Candidate, Row, evaluate, label_samples
-from .samples import find_samples
+from .metrics import require_scikit_learn
+from .samples import Sample, find_samples, pixel_hashes
 from .tolerance import Tolerance
 
 # Folder names, in lower case, of the part of a data set that may be measured on.
@@ -43,21 +45,18 @@ def benchmark(
         DataError: the images cannot be used.
         EngineError: the reference does not run here.
     """
+    if data is not None:
+        require_scikit_learn()
     bundle.check_files()
     manifest = bundle.manifest
-    tolerance = msgspec.convert(manifest.lineage.get("tolerance", {}), Tolerance)
+    tolerance = _tolerance(bundle)
     everything = [*candidates(bundle), *baselines]
     with tempfile.TemporaryDirectory(prefix="medcompress-") as scratch:
         labelled = None
         if data is not None:
             samples = find_samples(held_out_folder(data), manifest.decision.classes)
-            labelled = label_samples(
-                [sample.path for sample in samples],
-                [sample.label for sample in samples],
-                manifest.decision,
-                manifest.preprocessing,
-                Path(scratch) / "images.npy",
-            )
+            _refuse_calibration_images(bundle, samples)
+            labelled = label_samples(samples, manifest.decision, manifest.preprocessing, Path(scratch) / "images.npy")
         rows = evaluate(
             everything, manifest.reference, manifest.decision, manifest.preprocessing, labelled, tolerance, threads
         ).rows
@@ -79,6 +78,24 @@ def held_out_folder(data: Path) -> Path:
             f"{data}: has training images and no test folder; give the folder of images it was not trained on"
         )
     return test or data
+
+
+def _tolerance(bundle: Bundle) -> Tolerance:
+    try:
+        return msgspec.convert(bundle.manifest.lineage.get("tolerance", {}), Tolerance)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"{bundle.folder}: its tolerance is none ({error}); make the bundle again") from error
+
+
+def _refuse_calibration_images(bundle: Bundle, samples: Sequence[Sample]) -> None:
+    """What is measured on images the INT8 ranges were taken from would be worth nothing."""
+    if CALIBRATION_FILE not in bundle.manifest.files:
+        return
+    path = bundle.check(CALIBRATION_FILE)
+    known = set(from_json(path.read_bytes(), Calibration, str(path), BundleError).sha256)
+    for sample, digest in zip(samples, pixel_hashes(samples), strict=True):
+        if digest in known:
+            raise DataError(f"{sample.path}: the bundle was calibrated with this picture; give images it never saw")
 
 
 def _candidate(bundle: Bundle, variant: Variant) -> Candidate:

@@ -55,7 +55,7 @@ def measure(bundle: Path, image: Path, variant: str = "") -> ColdStart:
 
 
 def _once(bundle: Path, image: Path, variant: str) -> tuple[float, float]:
-    command = [sys.executable, "-c", _CHILD, str(bundle), str(image), variant]
+    command = [sys.executable, "-P", "-c", _CHILD, str(bundle), str(image), variant]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None

@@ -19,6 +19,7 @@ from .latency import ROUNDS, Latency, measure
 from .metrics import Scores, change, scores, truth
 from .progress import stage, track
 from .rendering import render_all
+from .samples import Sample
 from .tolerance import Tolerance, Verdict, judge
 from .worker import COMMAND, LIMIT_S, Worker
 
@@ -102,16 +103,14 @@ class Labelled(msgspec.Struct, frozen=True):
         return len(self.target)
 
 
-def label_samples(
-    paths: Sequence[Path], labels: Sequence[int], decision: Decision, preprocessing: Preprocessing, npy: Path
-) -> Labelled:
+def label_samples(samples: Sequence[Sample], decision: Decision, preprocessing: Preprocessing, npy: Path) -> Labelled:
     """Render labelled images for :func:`evaluate`.
 
     Raises:
         DataError: an unreadable image, or a class with no image.
     """
-    target = truth(labels, decision)
-    render_all(paths, preprocessing, "Reading the held-out images", npy)
+    target = truth([sample.label for sample in samples], decision)
+    render_all([sample.path for sample in samples], preprocessing, "Reading the held-out images", npy)
     return Labelled(npy, target)
 
 
@@ -166,6 +165,9 @@ def evaluate(
                 worker.close()
         rounds = track(range(ROUNDS), "Timing all variants in turn", ROUNDS)
         latency = measure(workers, preprocessing.shape, rounds)
+        failed = latency.get(reference)
+        if isinstance(failed, EngineError):
+            raise EngineError(f"the reference {reference} does not run here: {failed}")
     judged = {name: scores(decision, labelled.target, found) for name, found in logits.items()} if labelled else {}
     rows = []
     for candidate in candidates:

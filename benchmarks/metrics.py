@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import msgspec
@@ -21,14 +22,26 @@ class Scores(msgspec.Struct, frozen=True):
     Attributes:
         auroc: area under the ROC curve, 0..1.
         accuracy: share of images answered exactly right.
-        sensitivity: share of the diseased answered so.
-        specificity: share of the healthy answered so.
+        by_class: (sensitivity, specificity) of each class against the rest; of the positive one alone for two.
     """
 
     auroc: float
     accuracy: float
-    sensitivity: float
-    specificity: float
+    by_class: tuple[tuple[float, float], ...]
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of the diseased answered so."""
+        return float(np.mean([sensitivity for sensitivity, _ in self.by_class]))
+
+    @property
+    def specificity(self) -> float:
+        """Share of the healthy answered so."""
+        return float(np.mean([specificity for _, specificity in self.by_class]))
+
+    def figures(self) -> dict[str, float]:
+        """``auroc``, ``accuracy``, ``sensitivity`` and ``specificity``."""
+        return {name: getattr(self, name) for name in ("auroc", "accuracy", "sensitivity", "specificity")}
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -41,6 +54,12 @@ class Change(msgspec.Struct, frozen=True):
 
     probability_change: float
     flips: int
+
+
+def require_scikit_learn() -> None:
+    """Raise a MachineError where scikit-learn is not installed: to be called before long work."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise missing_package("scikit-learn", "report")
 
 
 def truth(labels: npt.ArrayLike, decision: Decision) -> npt.NDArray[np.bool_]:
@@ -64,18 +83,19 @@ def scores(decision: Decision, target: npt.NDArray[np.bool_], logits: npt.NDArra
     Raises:
         MachineError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.metrics import roc_auc_score
-    except ImportError as error:
-        raise missing_package("scikit-learn", "report") from error
+    require_scikit_learn()
+    from sklearn.metrics import roc_auc_score
+
     probabilities = decision.probabilities(logits)
     answers = decision.answers(probabilities)
     columns = [decision.positive_index] if decision.kind == "binary" else list(range(len(decision.classes)))
+    by_class = tuple(
+        (float(answers[target[:, c], c].mean()), float(1 - answers[~target[:, c], c].mean())) for c in columns
+    )
     return Scores(
         auroc=float(np.mean([roc_auc_score(target[:, c], probabilities[:, c]) for c in columns])),
         accuracy=float((answers == target).all(axis=1).mean()),
-        sensitivity=float(np.mean([answers[target[:, c], c].mean() for c in columns])),
-        specificity=float(np.mean([1 - answers[~target[:, c], c].mean() for c in columns])),
+        by_class=by_class,
     )
 
 

@@ -29,9 +29,7 @@ def render_all(
         DataError: images that cannot be read; the message names the first and counts the rest.
     """
     shape = (len(paths), *preprocessing.size, *((3,) if preprocessing.colour == "rgb" else ()))
-    pixels = (
-        np.lib.format.open_memmap(out, mode="w+", dtype=np.uint8, shape=shape) if out else np.empty(shape, np.uint8)
-    )
+    pixels = _on_disk(out, shape) if out else np.empty(shape, np.uint8)
 
     def one(index: int) -> ImageError | None:
         try:
@@ -47,4 +45,13 @@ def render_all(
     refuse_unreadable(errors, len(paths))
     if isinstance(pixels, np.memmap):
         pixels.flush()
+    return pixels
+
+
+def _on_disk(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """An .npy file of that shape, as an array, its room on the disk taken: a mapped write to a full disk is fatal."""
+    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return pixels

@@ -15,7 +15,8 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much worse than the reference a variant may be, on the held-out images.
 
     Attributes:
-        auroc_drop, sensitivity_drop, specificity_drop: largest loss, absolute (0.01 is one point of a hundred).
+        auroc_drop: largest loss, absolute (0.01 is one point of a hundred).
+        sensitivity_drop, specificity_drop: likewise, of any class: what a mean over classes hides.
         flips: largest share of images whose answer changes, in either direction.
         probability_change: largest change of any probability of any image: what a mean hides.
     """
@@ -41,10 +42,11 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def judge(tolerance: Tolerance, reference: Scores, candidate: Scores, changed: Change, images: int) -> Verdict:
     """Hold a candidate's scores on ``images`` images against the margins."""
+    pairs = list(zip(reference.by_class, candidate.by_class, strict=True))
     losses = {
         "AUROC falls by": (reference.auroc - candidate.auroc, tolerance.auroc_drop),
-        "sensitivity falls by": (reference.sensitivity - candidate.sensitivity, tolerance.sensitivity_drop),
-        "specificity falls by": (reference.specificity - candidate.specificity, tolerance.specificity_drop),
+        "sensitivity falls by": (max(before[0] - after[0] for before, after in pairs), tolerance.sensitivity_drop),
+        "specificity falls by": (max(before[1] - after[1] for before, after in pairs), tolerance.specificity_drop),
         "the share of changed answers is": (changed.flips / images, tolerance.flips),
         "a probability moves by": (changed.probability_change, tolerance.probability_change),
     }

@@ -23,7 +23,7 @@ def command(bundle: Path, data: Path | None, threads: int | None, as_json: bool)
     """Measure every variant of BUNDLE on this machine; with --data, judge them on your images too.
 
     Without --data the accuracy shown is the one measured when the bundle was made. Exit code 1: on your images the
-    chosen variant does not pass the gate.
+    chosen variant does not pass the gate; 3: it does not run.
     """
     from ..benchmarks.bundle_benchmark import benchmark
     from ..runtime.bundle import open_bundle
@@ -45,7 +45,7 @@ def command(bundle: Path, data: Path | None, threads: int | None, as_json: bool)
         source = f"accuracy on {data}" if data else "accuracy as measured when the bundle was made"
         print_table(rows, f"{bundle}: {source}; {threads} thread(s), {this_cpu().kind}", manifest.chosen)
     chosen = next(row for row in rows if row.name == manifest.chosen)
-    return 1 if chosen.status.startswith("fail") else 0
+    return {"fail": 1, "error": 3}.get(chosen.status.split(":")[0], 0)
 
 
 def _eager(spec: dict[str, Any], folder: Path) -> tuple[Candidate, ...]:

@@ -30,7 +30,7 @@ def command(out: Path) -> int:
     from ..runtime.selftest import verify
     from ..trained import training
     from ..trained.phantom import write_phantoms
-    from ..trained.runs import BEST, RESUME, TrainOptions
+    from ..trained.runs import BEST, TrainOptions, state
     from ..trained.splits import DataSource
     from .table import print_table
 
@@ -42,9 +42,10 @@ def command(out: Path) -> int:
         write_phantoms(images, PATIENTS)
     stage(f"2/5 Training {ARCHITECTURE} at {SIZE} px")
     best = run / BEST
-    if (run / RESUME).is_file():
+    found = state(run)
+    if found == "resumable":
         best = training.resume(run)
-    elif not best.is_file():
+    elif found != "finished":
         source = DataSource(str(images.resolve()))
         best = training.train(TrainOptions(source, ARCHITECTURE, SIZE, EPOCHS, BATCH, LEARNING_RATE), run)
     stage("3/5 Optimizing to INT8")

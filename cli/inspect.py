@@ -16,7 +16,7 @@ from .documents import as_json_option, print_json
 @as_json_option
 def command(file: Path, as_json: bool) -> None:
     """Say what FILE is: a checkpoint, an ONNX model or a bundle. Pickles are never opened."""
-    found = _inspect(file)
+    found = {"file": str(file), **_inspect(file)}
     if as_json:
         print_json(found)
         return
@@ -44,7 +44,6 @@ def _bundle(folder: Path) -> dict[str, Any]:
     bundle = open_bundle(folder)
     manifest = bundle.manifest
     return {
-        "file": str(folder),
         "kind": "medcompress bundle",
         "identity": bundle.identity,
         "schema": manifest.schema,

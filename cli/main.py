@@ -1,6 +1,7 @@
 """The command line: parse, one call, render, exit code.
 
-Exit codes: 0 done, 1 the gate said no, 2 wrong usage or input, 3 this machine lacks something, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 the gate said no, 2 wrong usage or input, 3 this machine lacks something, 70 a fault of
+medcompress itself, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -25,6 +27,8 @@ COMMANDS = {
     "inspect": "Say what a checkpoint, ONNX file or bundle is.",
 }
 
+# EX_SOFTWARE of sysexits.h: never 1, which says that the gate said no.
+UNEXPECTED = 70
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -58,23 +62,23 @@ def run(arguments: Sequence[str]) -> int:
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped; what was finished is kept: the same command goes on from there", err=True)
-        return 130
+        code, message = error.exit_code, error.format_message()
+    except (KeyboardInterrupt, click.Abort) as stop:
+        code = 130
+        message = str(stop) or "stopped; what was finished is kept: the same command goes on from there"
+        click.echo(message, err=True)
     except Exception as error:
-        found = _explain(error)
-        if found is None:
-            raise
-        code, message = found
+        code, message = _explain(error)
+        if code == UNEXPECTED:
+            traceback.print_exc()
         click.echo(f"error: {message}", err=True)
-        if "--json" in arguments:
-            click.echo(json.dumps({"error": {"code": code, "message": message}}))
-        return code
+    if "--json" in arguments:
+        click.echo(json.dumps({"error": {"code": code, "message": message}}))
+    return code
 
 
-def _explain(error: Exception) -> tuple[int, str] | None:
-    """Exit code and message of an error a user can mend; None for one of ours."""
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit code and one line for an error; the last kind is a fault of ours, not of the user."""
     from ..runtime.errors import MedcompressError
 
     if isinstance(error, MedcompressError):
@@ -85,7 +89,7 @@ def _explain(error: Exception) -> tuple[int, str] | None:
         return 3, f"{error.filename}: cannot be written ({error.strerror}); give a folder that can"
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("medcompress"):
         return 3, f"{error.name} is not installed, and this needs it; install it with: pip install 'medcompress[all]'"
-    return None
+    return UNEXPECTED, f"{type(error).__name__}: {error}; this is a fault in medcompress, please report it"
 
 
 def main() -> None:

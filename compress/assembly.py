@@ -12,12 +12,20 @@ import numpy as np
 from ..benchmarks.evaluation import Candidate, Row
 from ..benchmarks.report import Report, render_html
 from ..benchmarks.worker import Worker
-from ..runtime.bundle import GOLDEN_FILE, REFERENCE_FILE, SCHEMA, Manifest, Variant, seal
+from ..runtime.bundle import (
+    CALIBRATION_FILE,
+    GOLDEN_FILE,
+    REFERENCE_FILE,
+    SCHEMA,
+    Calibration,
+    Manifest,
+    Variant,
+    seal,
+)
 from ..runtime.golden import Golden, make_picture
 from ..runtime.preprocessing import Preprocessing
 from ..runtime.records import to_json
 from ..trained.spec import ModelSpec
-from .calibration import Calibration
 
 
 def assemble(
@@ -35,7 +43,8 @@ def assemble(
     if report.verdict == "fail":
         rows = {name: row for name, row in rows.items() if row.precision == "fp32"}
     proven = [candidate for candidate in candidates if candidate.name in rows]
-    shutil.copyfile(proven[0].files[0], folder / REFERENCE_FILE)
+    (reference,) = next(candidate for candidate in proven if candidate.name == report.reference).files
+    shutil.copyfile(reference, folder / REFERENCE_FILE)
     variants = []
     for candidate in proven:
         names = (REFERENCE_FILE,)
@@ -55,7 +64,7 @@ def assemble(
         )
     golden = _golden(spec.preprocessing, rendered, proven, report.threads, folder)
     (folder / GOLDEN_FILE).write_bytes(golden.to_bytes())
-    (folder / "calibration.json").write_bytes(to_json(calibrated))
+    (folder / CALIBRATION_FILE).write_bytes(to_json(calibrated))
     (folder / "report.json").write_bytes(to_json(report))
     (folder / "report.html").write_text(render_html(report), encoding="utf-8")
     seal(

@@ -6,28 +6,12 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-import msgspec
-
 from ..benchmarks.progress import stage
 from ..benchmarks.samples import Sample, pixel_hashes
 from ..runtime.errors import DataError
 
 IMAGES = 300
 LEAST_IMAGES = 16
-
-
-class Calibration(msgspec.Struct, frozen=True):
-    """Which images, as a record without names: goes into the bundle.
-
-    Attributes:
-        seed: of the choice.
-        sha256: of each image's decoded pixels.
-        classes: how many of each class.
-    """
-
-    seed: int
-    sha256: tuple[str, ...]
-    classes: dict[str, int]
 
 
 def choose(train: Sequence[Sample], seed: int, count: int = IMAGES) -> list[Sample]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from ..benchmarks.evaluation import Row
 from .recipes import REFERENCE, Recipe
 
+# Below these the figures say little of any model, let alone of two: the reader is told first.
+LEAST_AUROC = 0.6
+LEAST_IMAGES_A_CLASS = 30
 # Medians of interleaved rounds differ by so much between two runs on a shared machine.
 SAME_SPEED = 0.1
 
@@ -40,3 +43,19 @@ def choose(rows: Sequence[Row], recipes: Sequence[Recipe]) -> tuple[Literal["pas
     if refused:
         reason += f" Refused: {', '.join(row.name for row in refused)}."
     return "pass", fastest.name, reason
+
+
+def caution(rows: Sequence[Row], images: Mapping[str, int]) -> str:
+    """What keeps the figures from meaning much, in a sentence; empty where nothing does.
+
+    Args:
+        images: held-out images of each class.
+    """
+    auroc = next(row for row in rows if row.name == REFERENCE).auroc
+    few = [f"{count} of {name}" for name, count in images.items() if count < LEAST_IMAGES_A_CLASS]
+    said = []
+    if auroc is not None and auroc < LEAST_AUROC:
+        said.append(f"the model itself hardly tells the classes apart (AUROC {auroc:.3f})")
+    if few:
+        said.append(f"the held-out images are few ({', '.join(few)})")
+    return f"CAUTION: {' and '.join(said)}, so passing says little. " if said else ""

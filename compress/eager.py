@@ -1,6 +1,7 @@
 """The network as plain torch, as a baseline for latency: a worker process of its own.
 
-The weights are random: they do not change the time, and a bundle does not carry them for torch.
+The weights are random: they do not change the time, and a bundle does not carry them for torch. It runs as torch does
+when nobody has tuned it: contiguous memory, no compilation.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def candidate(spec: object, folder: Path) -> Candidate | None:
         return None
     path = folder / "spec.json"
     path.write_bytes(to_json(spec))
-    command = (sys.executable, "-m", __name__)
+    command = (sys.executable, "-P", "-m", __name__)
     return Candidate(NAME, "torch", "fp32", (path,), judged=False, command=command)
 
 

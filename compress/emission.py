@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +14,6 @@ import numpy as np
 from ..benchmarks.evaluation import Candidate, Row
 from ..benchmarks.progress import stage as say
 from ..runtime.preprocessing import Preprocessing
-from .environment import check_disk
 from .recipes import Recipe
 from .workspace import Workspace
 
@@ -41,7 +43,7 @@ def emit_all(
             except OSError:
                 raise  # a full disk is no fault of the recipe
             except Exception as error:  # the quantizers raise what they like; the other forms are still made
-                check_disk(workspace.folder, reference)
+                _refuse_full_disk(workspace.folder, reference)
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 problems.append(Row(recipe.name, recipe.engine, recipe.precision, 0, f"error: not made: {reason}"))
                 say(f"  {recipe.name} could not be made: {reason}")
@@ -75,3 +77,9 @@ def _emit(
         ranges, _ = workspace.stage("onnxruntime-ranges", "  gathering ranges for ONNX Runtime", _Emitted, gather)
         made = [emit_onnxruntime.emit(ranges, folder / f"{recipe.name}.onnx", full_range=recipe.full_range)]
     return _Emitted(tuple(path.name for path in made))
+
+
+def _refuse_full_disk(folder: Path, reference: Path) -> None:
+    """Some quantizers report a full disk as an error of their own: it is not to be taken for one of the graph."""
+    if shutil.disk_usage(folder).free < reference.stat().st_size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))

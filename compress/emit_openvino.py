@@ -15,7 +15,6 @@ import openvino as ov
 from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-from ..runtime.engines import openvino_engine as _  # noqa: F401  # first: it keeps OpenVINO's telemetry out
 from ..runtime.errors import MachineError
 
 # NNCF's import makes torch warn that there is no GPU.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import platform
 import shutil
 from importlib.metadata import version
 from pathlib import Path
 
 from ..runtime.errors import MachineError, missing_package
+from ..runtime.preprocessing import Preprocessing
 
 _RECORDED = ("numpy", "pillow", "torch", "timm", "torchvision", "onnx", "onnxruntime", "openvino", "nncf")
 # Import name -> the package to name.
@@ -30,14 +32,18 @@ def check_packages(int8: bool) -> None:
             raise missing_package(package, "compress")
 
 
-def check_disk(folder: Path, checkpoint: Path) -> None:
-    """Raise a MachineError where ``folder`` has too little room: a run takes up to ten times its checkpoint."""
-    needed = 10 * checkpoint.stat().st_size + 100_000_000
+def check_disk(folder: Path, checkpoint: Path, images: int, preprocessing: Preprocessing) -> None:
+    """Raise a MachineError where ``folder`` (or its nearest parent that exists) has too little room.
+
+    A run takes up to ten times its checkpoint, and the rendered held-out images.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    needed = 10 * checkpoint.stat().st_size + images * math.prod(preprocessing.shape) + 100_000_000
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise MachineError(
-            f"{folder.parent}: has {free / 1e6:.0f} MB free and {needed / 1e6:.0f} MB are needed; "
-            "free some, or give --out"
+            f"{folder}: has {free / 1e6:.0f} MB free and {needed / 1e6:.0f} MB are needed; free some, or give --out"
         )
 
 

@@ -32,7 +32,6 @@ def describe(path: Path) -> dict[str, Any]:
     operations = Counter(node.op_type for node in model.graph.node)
     types = Counter(onnx.TensorProto.DataType.Name(tensor.data_type) for tensor in model.graph.initializer)
     return {
-        "file": str(path),
         "kind": "ONNX model",
         "size_bytes": path.stat().st_size,
         "producer": f"{model.producer_name} {model.producer_version}".strip(),

@@ -17,14 +17,14 @@ from ..benchmarks.rendering import render_all
 from ..benchmarks.report import SCHEMA as REPORT_SCHEMA
 from ..benchmarks.report import Report
 from ..benchmarks.tolerance import Tolerance
-from ..runtime.bundle import REFERENCE_FILE, publish
-from ..runtime.errors import DataError
+from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
+from ..runtime.errors import DataError, MachineError
 from ..runtime.hardware import this_cpu
 from ..trained.checkpoint import Checkpoint, load_checkpoint, rebuild
 from ..trained.splits import Split, split_of
 from . import calibration
 from .assembly import assemble
-from .choice import choose
+from .choice import caution, choose
 from .emission import emit_all
 from .environment import check_disk, check_packages, versions
 from .recipes import REFERENCE, Recipe, select
@@ -89,6 +89,7 @@ def optimize(options: Options) -> Outcome:
     """
     recipes = select(options.targets, int8=options.int8)
     check_packages(options.int8)
+    _check_cpu(recipes)
     checkpoint = load_checkpoint(options.checkpoint)
     split = _find_data(checkpoint, options)
     digest = hashlib.sha256(options.checkpoint.read_bytes()).hexdigest()
@@ -104,10 +105,11 @@ def optimize(options: Options) -> Outcome:
         "seed": options.seed,
         "versions": versions(),
         "cpu": msgspec.to_builtins(this_cpu()),
+        "touched": [sample.path.stat().st_mtime_ns for sample in (*split.train, *split.val, *split.test)],
     }
+    check_disk(destination.absolute().parent, options.checkpoint, len(split.test), checkpoint.spec.preprocessing)
     workspace = Workspace(destination.absolute(), key, replace=options.replace)
     try:
-        check_disk(workspace.folder, options.checkpoint)
         report = _run(workspace, checkpoint, digest, split, recipes, options)
         publish(workspace.folder / "bundle", destination.absolute())
     except BaseException:
@@ -127,12 +129,12 @@ def _run(
 ) -> Report:
     preprocessing, decision = checkpoint.spec.preprocessing, checkpoint.spec.decision
 
-    def calibrate(folder: Path) -> calibration.Calibration:
+    def calibrate(folder: Path) -> Calibration:
         samples = calibration.choose(split.train, options.seed)
         hashes = calibration.refuse_overlap(samples, [*split.val, *split.test])
         render_all([sample.path for sample in samples], preprocessing, "Reading", folder / "images.npy")
         counts = Counter(split.classes[sample.label] for sample in samples)
-        return calibration.Calibration(options.seed, tuple(hashes), dict(counts))
+        return Calibration(options.seed, tuple(hashes), dict(counts))
 
     def export(folder: Path) -> _Export:
         from .export import export
@@ -142,12 +144,11 @@ def _run(
         return _Export(made.parity, made.opset)
 
     def measure(folder: Path) -> _Measured:
-        paths, labels = [s.path for s in split.test], [s.label for s in split.test]
-        labelled = label_samples(paths, labels, decision, preprocessing, folder / "images.npy")
+        labelled = label_samples(split.test, decision, preprocessing, folder / "images.npy")
         found = evaluate(candidates, REFERENCE, decision, preprocessing, labelled, options.tolerance, options.threads)
         return _Measured(found.rows)
 
-    calibrated, record = workspace.stage("calibrate", "Choosing calibration images", calibration.Calibration, calibrate)
+    calibrated, record = workspace.stage("calibrate", "Choosing calibration images", Calibration, calibrate)
     rendered = np.load(calibrated / "images.npy", mmap_mode="r")
     exported, parity = workspace.stage("export", "Exporting to ONNX", _Export, export)
     reference = exported / REFERENCE_FILE
@@ -155,18 +156,19 @@ def _run(
     _, found = workspace.stage("measure", f"Measuring {len(candidates)} variants", _Measured, measure)
     rows = (*found.rows, *problems)
     verdict, chosen, reason = choose(rows, recipes)
+    images = dict(Counter(split.classes[sample.label] for sample in split.test))
     report = Report(
         schema=REPORT_SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=f"{checkpoint.spec.architecture.split('/')[-1]}: {', '.join(decision.classes)}",
         verdict=verdict,
-        reason=reason,
+        reason=caution(rows, images) + reason,
         chosen=chosen,
         reference=REFERENCE,
         tolerance=options.tolerance,
         threads=options.threads,
         cpu=this_cpu(),
-        images=dict(Counter(split.classes[sample.label] for sample in split.test)),
+        images=images,
         rows=rows,
         provenance={
             "checkpoint": f"{options.checkpoint.name}, sha256 {digest}",
@@ -200,6 +202,17 @@ def _find_data(checkpoint: Checkpoint, options: Options) -> Split:
             )
         say("note: these are not the images the checkpoint was trained with; make sure it saw none of the test images")
     return split
+
+
+def _check_cpu(recipes: Sequence[Recipe]) -> None:
+    """What cannot be measured here cannot be proven here: told before the first stage, not after the last."""
+    emitted = [recipe for recipe in recipes if recipe.emitted]
+    if emitted and all(this_cpu().lacks(recipe.requires) for recipe in emitted):
+        lacks = ", ".join(this_cpu().lacks(emitted[0].requires))
+        raise MachineError(
+            f"this CPU has no {lacks}, so the forms for that target cannot be proven here; run it on a machine of that "
+            "kind, or give --target cpu-avx2"
+        )
 
 
 def _default_out(options: Options) -> Path:

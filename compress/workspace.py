@@ -42,6 +42,8 @@ class Workspace:
             raise InputError(f"{destination}: exists and is not a bundle; give another --out")
         self._made: set[str] = set()  # in this run
         self.folder = destination.with_name(f"{destination.name}.partial")
+        if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / _KEY).is_file():
+            raise InputError(f"{self.folder}: exists and is not a stopped run; move it, or give another --out")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = filelock.FileLock(self.folder.with_name(f".{self.folder.name}.lock"))
         try:
@@ -91,5 +93,5 @@ class Workspace:
 
     def close(self) -> None:
         """Let another run in."""
-        self._lock.release()
         Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()

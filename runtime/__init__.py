@@ -1,5 +1,6 @@
 """The light runtime: a bundle in, answers out. Imports no torch, and opens no socket."""
 
+from . import silence  # noqa: F401  # before any engine
 from .errors import BundleError, EngineError, ImageError, InputError, MachineError, MedcompressError
 from .predictor import Prediction, Predictor, load
 from .preprocessing import Preprocessing

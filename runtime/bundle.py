@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -30,6 +30,7 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 REFERENCE_FILE = "model.onnx"
 GOLDEN_FILE = "golden.npz"
+CALIBRATION_FILE = "calibration.json"
 
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 # Letters, digits, '.', '_' and '-' in at most three folders; no part starts with a dot, so none climbs out.
@@ -56,6 +57,20 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     figures: dict[str, float | None] = {}
 
 
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The images INT8 ranges were taken from, without their names.
+
+    Attributes:
+        seed: of the choice.
+        sha256: of each image's decoded pixels (:func:`medcompress.runtime.images.pixel_hash`).
+        classes: how many of each class.
+    """
+
+    seed: int
+    sha256: tuple[str, ...]
+    classes: dict[str, int]
+
+
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Size in bytes and sha256 of one file of the bundle."""
 
@@ -80,11 +95,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     schema: int
     created: str
-    verdict: str
+    verdict: Literal["pass", "fail"]
     reason: str
     chosen: str
     reference: str
-    threads: int
+    threads: Annotated[int, msgspec.Meta(ge=1, le=256)]
     decision: Decision
     preprocessing: Preprocessing
     variants: tuple[Variant, ...]
@@ -212,6 +227,8 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
 
 def publish(sealed: Path, destination: Path) -> None:
     """Move a sealed folder to its name, in one step; an older bundle there is moved away first, then deleted.
+
+    Killed between these two moves, it leaves the older bundle as ``.NAME.old`` and the new one where it was sealed.
 
     Raises:
         BundleError: the destination exists and is not a bundle.

@@ -22,6 +22,7 @@ from .preprocessing import Preprocessing
 # Largest difference of a logit, as a share of the largest logit (at least 1). The same INT8 graph differs by
 # about 0.01 between faithful CPUs (rounding of single levels); saturation moves it several times further.
 TOLERANCE = {"fp32": 0.001, "bf16": 0.03, "int8": 0.05}
+_MAX_BYTES = 256 * 1024 * 1024
 # Grey levels two versions of Pillow's JPEG decoder and resize may differ by.
 PIXEL_TOLERANCE = 2
 
@@ -59,14 +60,31 @@ def read_golden(bundle: Bundle) -> Golden:
     """The bundle's golden vectors.
 
     Raises:
-        BundleError: missing, changed or incomplete.
+        BundleError: missing, changed, or not of the bundle's shapes.
     """
+    path = bundle.check(GOLDEN_FILE)
     try:
-        with np.load(bundle.check(GOLDEN_FILE), allow_pickle=False) as stored:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
+                raise ValueError("it unpacks to more than golden vectors can be")
+        with np.load(path, allow_pickle=False) as stored:
             logits = {name.removeprefix("logits-"): stored[name] for name in stored if name[:7] == "logits-"}
-            return Golden(stored["inputs"], logits, stored["picture"].tobytes(), stored["rendered"])
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{bundle.folder / GOLDEN_FILE}: is not a set of golden vectors ({error})") from error
+            golden = Golden(stored["inputs"], logits, stored["picture"].tobytes(), stored["rendered"])
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path}: is not a set of golden vectors ({error}); make the bundle again") from error
+    manifest = bundle.manifest
+    count, shape = len(golden.inputs), golden.rendered.shape
+    if (
+        golden.inputs.dtype != np.uint8
+        or golden.rendered.dtype != np.uint8
+        or not count
+        or golden.inputs.shape != (count, *shape)
+        or shape[:2] != manifest.preprocessing.size
+        or len(shape) != (3 if manifest.preprocessing.colour == "rgb" else 2)
+        or any(values.shape != (count, len(manifest.decision.classes)) for values in logits.values())
+    ):
+        raise BundleError(f"{path}: its shapes are not those of the model; make the bundle again")
+    return golden
 
 
 def make_picture() -> bytes:
@@ -89,9 +107,11 @@ def engine_error(golden: Golden, preprocessing: Preprocessing, variant: Variant,
     if expected is None:
         raise BundleError(f"there are no golden outputs for variant {variant.name}; make the bundle again")
     batch = np.stack([preprocessing.normalize(pixels) for pixels in golden.inputs[:count]])
+    found = engine.run(batch).astype(np.float64)
     expected = expected[:count]
-    difference = np.abs(engine.run(batch).astype(np.float64) - expected).max()
-    error = float(difference / max(1.0, float(np.abs(expected).max())))
+    if found.shape != expected.shape:
+        return float("inf")
+    error = float(np.abs(found - expected).max() / max(1.0, float(np.abs(expected).max())))
     return error if np.isfinite(error) else float("inf")
 
 

@@ -21,6 +21,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 MAX_PIXELS = 80_000_000
 MAX_FILE_BYTES = 512 * 1024 * 1024
 
+# Full range to full range, rounded.
+_SIXTEEN_TO_EIGHT = ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 _SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N", "I"}
 
 
@@ -47,11 +49,14 @@ def read_image(source: ImageSource, *, at_least: tuple[int, int] | None = None) 
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
         return _decode(lambda: Image.open(io.BytesIO(data), formats=FORMATS), "image bytes", at_least)
+    if not isinstance(source, (str, Path)):
+        raise ImageError(f"a {type(source).__name__} is no image; give a path, bytes, an array or a PIL image")
     path = Path(source)
     try:
         size = path.stat().st_size
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path}: cannot be opened ({reason}); check the path") from error
     if path.is_dir():
         raise ImageError(f"{path}: is a folder, not an image; name the files in it")
     if size == 0:
@@ -62,7 +67,11 @@ def read_image(source: ImageSource, *, at_least: tuple[int, int] | None = None) 
 
 
 def pixel_hash(image: Image.Image) -> str:
-    """SHA-256 of decoded pixels (mode, size, bytes): equal for the same picture in two file formats."""
+    """SHA-256 of decoded pixels: equal for the same picture in two file formats, and for grey stored as RGB."""
+    if image.mode == "RGB":
+        red, green, blue = image.split()
+        if red.tobytes() == green.tobytes() == blue.tobytes():
+            image = red
     digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height} ".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
@@ -71,34 +80,46 @@ def pixel_hash(image: Image.Image) -> str:
 def _decode(opener: Callable[[], Image.Image], name: str, at_least: tuple[int, int] | None) -> Image.Image:
     try:
         image = opener()
-    except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{name}: is not a {', '.join(FORMATS)} image") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: has too many pixels, the limit is {MAX_PIXELS:,}") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise ImageError(f"{name}: cannot be read ({error})") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{name}: {image.width} x {image.height} has too many pixels, the limit is {MAX_PIXELS:,}")
-    if getattr(image, "n_frames", 1) > 1:
-        raise ImageError(f"{name}: has {getattr(image, 'n_frames', 1)} frames; save the one to be read")
-    try:
+        if image.width * image.height > MAX_PIXELS:
+            size = f"{image.width} x {image.height}"
+            raise ImageError(f"{name}: {size} has too many pixels, the limit is {MAX_PIXELS:,}")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise ImageError(f"{name}: has {frames} frames; save the one to be read")
+        negative = _is_negative(image)
         if at_least is not None and isinstance(image, ImageFile.ImageFile):
             image.draft(None, at_least)  # type: ignore[arg-type]  # None keeps the file's own colour mode
         image.load()
         image = ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(f"{name}: is not a {', '.join(FORMATS)} image") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: has too many pixels, the limit is {MAX_PIXELS:,}") from error
+    except Exception as error:  # a damaged file makes Pillow raise whatever its parsers meet first
         raise ImageError(f"{name}: is damaged or truncated ({error}); copy it again") from error
-    return _eight_bit(image, name)
+    return _eight_bit(image, name, negative=negative)
 
 
-def _eight_bit(image: Image.Image, name: str) -> Image.Image:
+def _is_negative(image: Image.Image) -> bool:
+    """Whether 16-bit grey levels count down to black (TIFF 6.0, PhotometricInterpretation 0, WhiteIsZero).
+
+    Pillow turns 8-bit images of that kind around itself, and leaves 16-bit ones as they are.
+    """
+    tags = getattr(image, "tag_v2", None)
+    return image.mode in _SIXTEEN_BIT and tags is not None and tags.get(262) == 0
+
+
+def _eight_bit(image: Image.Image, name: str, *, negative: bool = False) -> Image.Image:
     if image.mode in {"L", "RGB"} and "transparency" not in image.info:
         return image
     if image.mode in _SIXTEEN_BIT:
-        levels = np.asarray(image).astype(np.int64)
+        levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:
             raise ImageError(f"{name}: has grey levels outside 0..65535; save it as 8 or 16-bit grey")
-        return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8))
+        table = _SIXTEEN_TO_EIGHT[::-1] if negative else _SIXTEEN_TO_EIGHT
+        return Image.fromarray(table[levels.astype(np.uint16, copy=False)])
     if image.mode in {"LA", "PA", "La", "RGBA", "RGBa"} or "transparency" in image.info:
         flat = image.convert("RGBA")
         black = Image.new("RGBA", flat.size, (0, 0, 0, 255))
@@ -112,8 +133,10 @@ def _eight_bit(image: Image.Image, name: str) -> Image.Image:
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    if array.ndim not in (2, 3):
+        raise ImageError(f"array of shape {array.shape}: give (H, W) or (H, W, 3)")
     grey = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    if array.size == 0 or array.shape[0] * (array.shape[1] if array.ndim > 1 else 1) > MAX_PIXELS:
+    if array.size == 0 or array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise ImageError(f"array of shape {array.shape}: is empty or has more than {MAX_PIXELS:,} pixels")
     if grey.ndim == 2 and grey.dtype in (np.uint8, np.uint16):
         return Image.fromarray(np.ascontiguousarray(grey))

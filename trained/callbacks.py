@@ -53,9 +53,9 @@ class Keeper(pl.Callback):
             metrics={name: metrics[name] for name in ("val_auroc", "val_loss")},
         )
         best = min(self.history, key=lambda row: (-row["val_auroc"], row["val_loss"]))
+        self.best_epoch = int(best["epoch"])
         try:
-            if best["epoch"] == epoch:
-                self.best_epoch = epoch
+            if self.best_epoch == epoch:
                 save_checkpoint(self.out / BEST, checkpoint)
             save_checkpoint(self.out / LAST, checkpoint)
             self._save_resume(trainer)

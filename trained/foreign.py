@@ -18,6 +18,7 @@ from ..runtime.errors import CheckpointError
 _LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
 # What a file of tensors imports: anything else is an object of some class.
 _PLAIN = re.compile(r"torch\.\w+|torch\._utils\.\w+|torch\.storage\.\w+|collections\.OrderedDict")
+_MAX_PICKLE_BYTES = 64 * 1024 * 1024
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
 
 
@@ -40,7 +41,9 @@ def read_torch(path: Path) -> Any:
             start = file.read(64)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
-    if start[:2] != b"PK" and _LEGACY_MAGIC not in start:
+    if start[:2] == b"PK":
+        _refuse_bomb(path)
+    elif _LEGACY_MAGIC not in start:
         raise _refuse_other(path, start)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -55,6 +58,18 @@ def read_torch(path: Path) -> Any:
         ) from error
     except Exception as error:  # A damaged file makes torch raise whatever its reader meets first.
         raise CheckpointError(f"{path}: is damaged or cut off ({_first_line(error)}); copy it again") from error
+
+
+def _refuse_bomb(path: Path) -> None:
+    """The pickle in a torch file names tensors and is small; one that unpacks to gigabytes is an attack."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            large = [e for e in archive.infolist() if e.filename.endswith(".pkl") and e.file_size > _MAX_PICKLE_BYTES]
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, zipfile.BadZipFile):
+        return  # torch says what is wrong with it
+    if large or unpacked > 100 * path.stat().st_size:
+        raise CheckpointError(f"{path}: unpacks to far more than a checkpoint holds; it is not opened")
 
 
 def refuse_foreign(path: Path, payload: Any) -> CheckpointError:
@@ -98,7 +113,10 @@ def pickle_globals(path: Path) -> list[str]:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                data = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+                entries = [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
+                if sum(entry.file_size for entry in entries) > _MAX_PICKLE_BYTES:
+                    return []
+                data = b"".join(archive.read(entry) for entry in entries)
         else:
             data = path.read_bytes()
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError):

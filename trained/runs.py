@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from ..runtime.errors import InputError, MachineError
 from ..runtime.records import from_json, to_json, write_whole
 from .architectures import InitialWeights
+from .checkpoint import load_checkpoint
 from .splits import DataSource
 
 BEST, LAST, RESUME, OPTIONS = "best.pth", "last.pth", "resume.ckpt", "options.json"
@@ -61,6 +63,16 @@ def prepare_folder(out: Path, options: TrainOptions) -> None:
         write_whole(out / OPTIONS, to_json(options))
     except OSError as error:
         raise cannot_write(out, error) from error
+
+
+def state(out: Path) -> Literal["empty", "begun", "resumable", "finished"]:
+    """What a run's folder holds: ``begun`` is a first epoch that was cut off, with nothing to go on from."""
+    if (out / RESUME).is_file():
+        return "resumable"
+    if not (out / BEST).is_file():
+        return "begun" if (out / LAST).is_file() else "empty"
+    # The test figures are the last thing a run writes.
+    return "finished" if "test_auroc" in load_checkpoint(out / BEST).metrics else "begun"
 
 
 def read_options(out: Path) -> TrainOptions:

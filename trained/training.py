@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import pickle
 import signal
 import warnings
 from collections import Counter
@@ -21,7 +22,7 @@ from torch import nn
 from ..benchmarks.metrics import scores, truth
 from ..benchmarks.progress import console
 from ..runtime.decision import Decision
-from ..runtime.errors import DataError, InputError
+from ..runtime.errors import CheckpointError, DataError, InputError
 from ..runtime.preprocessing import Preprocessing
 from .architectures import build, check_forward, imagenet_statistics, resolve
 from .callbacks import Keeper, Reporter
@@ -48,6 +49,7 @@ from .runs import (
     prepare_folder,
     read_options,
     refuse_full_disk,
+    state,
 )
 from .spec import ModelSpec
 from .splits import Split, split_of
@@ -69,7 +71,7 @@ def train(options: TrainOptions, out: Path) -> Path:
         MachineError: ``out`` cannot be written, the disk is full, or weights cannot be downloaded.
         KeyboardInterrupt: stopped by the user; the message says what was kept.
     """
-    if any((out / name).exists() for name in (BEST, LAST, RESUME)):
+    if state(out) in {"resumable", "finished"}:
         raise InputError(f"{out}: holds a training already; give another --out, or go on with --resume {out}")
     return _run(options, out, resume=False)
 
@@ -86,8 +88,9 @@ def resume(out: Path, data: Path | None = None) -> Path:
         DataError: the images are not those the run began with.
         MachineError, KeyboardInterrupt: see :func:`train`.
     """
-    if not (out / RESUME).is_file():
-        why = "its training is finished" if (out / BEST).exists() else "no finished epoch is kept there"
+    found = state(out)
+    if found != "resumable":
+        why = "its training is finished" if found == "finished" else "no finished epoch is kept there"
         raise InputError(f"{out}: nothing to resume, {why}; start one with: medcompress train --data DIR")
     options = read_options(out)
     if data is not None:
@@ -137,7 +140,7 @@ def _run(options: TrainOptions, out: Path, *, resume: bool) -> Path:
     test = datasets["test"]
     judged = rebuild(best).to("cuda" if torch.cuda.is_available() else "cpu")
     tested = scores(decision, truth(test.labels.numpy(), decision), predict(judged, test))
-    metrics = best.metrics | {f"test_{name}": value for name, value in msgspec.structs.asdict(tested).items()}
+    metrics = best.metrics | {f"test_{name}": value for name, value in tested.figures().items()}
     try:
         save_checkpoint(out / BEST, dataclasses.replace(best, metrics=metrics, history=keeper.history))
         (out / RESUME).unlink(missing_ok=True)
@@ -209,6 +212,13 @@ def _fit(
                 ckpt_path=keeper.out / RESUME if resume else None,
                 weights_only=True,
             )
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            if not resume or trainer.global_step:
+                raise
+            raise CheckpointError(
+                f"{keeper.out / RESUME}: is damaged ({error}); the best epoch so far is {keeper.out / BEST}, "
+                "train anew in another --out"
+            ) from error
         except InputError as error:
             kept = f"; the last good epoch is kept in {keeper.out / LAST}" if keeper.history else ""
             raise InputError(f"{error}{kept}") from error

@@ -45,7 +45,6 @@ def load(files: Sequence[Path], precision: str, threads: int) -> OnnxRuntimeEngi
     """
     if precision not in {"fp32", "int8"}:
         raise EngineError(f"ONNX Runtime's CPU provider does not execute {precision}; use openvino for it")
-    ort.disable_telemetry_events()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

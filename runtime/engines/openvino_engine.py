@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from queue import Empty, LifoQueue
 
 import numpy as np
 import numpy.typing as npt
+import openvino as ov
 
 from ..errors import EngineError
 from .base import Executed
-
-# OpenVINO's Python tools report their use to a web service unless that package is absent; to an import, None is.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-
-import openvino as ov  # noqa: E402
 
 # INT8 keeps its float layers in f32: bf16 there would make the answers depend on the CPU.
 _HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}

@@ -8,7 +8,7 @@ from medcompress.benchmarks.metrics import Change, Scores
 from medcompress.benchmarks.tolerance import Tolerance, judge, read_tolerance
 from medcompress.runtime.errors import InputError
 
-BASE = Scores(0.95, 0.9, 0.9, 0.9)
+BASE = Scores(0.95, 0.9, ((0.9, 0.9),))
 STILL = Change(0.0, 0)
 
 
@@ -19,12 +19,12 @@ def test_the_identical_model_passes() -> None:
 @pytest.mark.parametrize(
     ("candidate", "changed", "word"),
     [
-        (Scores(0.94, 0.9, 0.9, 0.9), STILL, "AUROC"),
-        (Scores(0.95, 0.9, 0.88, 0.9), STILL, "sensitivity"),
-        (Scores(0.95, 0.9, 0.9, 0.88), STILL, "specificity"),
+        (Scores(0.94, 0.9, ((0.9, 0.9),)), STILL, "AUROC"),
+        (Scores(0.95, 0.9, ((0.88, 0.9),)), STILL, "sensitivity"),
+        (Scores(0.95, 0.9, ((0.9, 0.88),)), STILL, "specificity"),
         (BASE, Change(0.0, 3), "changed answers"),
         (BASE, Change(0.3, 0), "probability"),
-        (Scores(float("nan"), 0.9, 0.9, 0.9), STILL, "AUROC"),
+        (Scores(float("nan"), 0.9, ((0.9, 0.9),)), STILL, "AUROC"),
         (BASE, Change(float("nan"), 0), "probability"),
     ],
 )
@@ -36,7 +36,7 @@ def test_each_margin_is_held_alone(candidate: Scores, changed: Change, word: str
 
 
 def test_better_is_never_a_failure() -> None:
-    assert judge(Tolerance(), BASE, Scores(0.99, 0.99, 0.99, 0.99), Change(0.1, 1), 100).outcome == "pass"
+    assert judge(Tolerance(), BASE, Scores(0.99, 0.99, ((0.99, 0.99),)), Change(0.1, 1), 100).outcome == "pass"
 
 
 def test_a_file_changes_what_it_names(tmp_path: Path) -> None:

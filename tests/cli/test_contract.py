@@ -103,21 +103,48 @@ class _Trap:
         return (Path.touch, (Path(self.path),))  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("command", ["inspect", "optimize"])
-def test_a_pickle_is_never_executed(command: str, tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize(("command", "code"), [("inspect", 0), ("optimize", 2)])
+def test_a_pickle_is_never_executed(command: str, code: int, tmp_path: Path, capsys) -> None:
     trap, sprung = _Trap(), tmp_path / "sprung"
     trap.path = str(sprung)  # type: ignore[attr-defined]
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps(trap))
-    assert run([command, str(path)]) == 2
+    assert run([command, str(path)]) == code
     assert not sprung.exists()
-    assert "pickle" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert "never opened: a pickle can run any code" in captured.out + captured.err
 
 
 def test_usage_errors_end_with_code_2(capsys) -> None:
     for arguments in (["optimise"], ["optimize"], ["predict", "x"], ["optimize", "x", "--threads", "0"], ["--no-such"]):
         assert run(arguments) == 2, arguments
         assert "Traceback" not in capsys.readouterr().err
+    assert run(["predict", "--json"]) == 2
+    assert msgspec.json.decode(capsys.readouterr().out, type=Failed).error["code"] == 2
+
+
+def test_a_fault_of_our_own_is_not_taken_for_a_refusal(pristine_bundle: Path, image: Path, monkeypatch, capsys) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr("medcompress.runtime.predictor.load", broken)
+    assert run(["predict", str(pristine_bundle), str(image), "--json"]) == 70
+    captured = capsys.readouterr()
+    assert "Traceback" in captured.err, "the maintainers need it"
+    assert "please report it" in msgspec.json.decode(captured.out, type=Failed).error["message"]
+
+
+def test_the_gate_decides_the_exit_code(checkpoint: Path, tmp_path: Path, capsys) -> None:
+    strict_margins = tmp_path / "strict.yaml"
+    strict_margins.write_text("probability_change: 0.0\n")
+    arguments = ["optimize", str(checkpoint), "--int8", "--target", "cpu-avx2", "--out", str(tmp_path / "b"), "--json"]
+    assert run([*arguments, "--tolerance", str(strict_margins)]) == 1
+    found = msgspec.json.decode(capsys.readouterr().out, type=Optimized)
+    assert found.verdict == "fail"
+    assert {row.name: row.status.split(":")[0] for row in found.variants if row.precision == "int8"} == {
+        "onnxruntime-int8-avx2": "fail",
+        "openvino-int8-avx2": "fail",
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS)

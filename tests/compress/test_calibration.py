@@ -53,6 +53,8 @@ def test_the_same_picture_on_both_sides_is_refused_whatever_its_name(phantoms: P
     shutil.copy(train[2].path, copy)
     other_format = tmp_path / "another-format.tif"
     Image.open(train[2].path).save(other_format)
-    for path in (copy, other_format):
+    in_colour = tmp_path / "grey-as-colour.png"
+    Image.open(train[2].path).convert("RGB").save(in_colour)
+    for path in (copy, other_format, in_colour):
         with pytest.raises(DataError, match=f"{train[2].path.name}.*same picture as.*{path.name}"):
             refuse_overlap(train, [*test, Sample(path, 0, "x")])

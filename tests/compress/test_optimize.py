@@ -19,11 +19,12 @@ from medcompress.benchmarks.report import read_report
 from medcompress.benchmarks.tolerance import Tolerance
 from medcompress.cli.main import run
 from medcompress.compress import emission, environment
-from medcompress.compress.choice import choose
+from medcompress.compress.choice import caution, choose
 from medcompress.compress.optimize import Options, optimize
 from medcompress.compress.recipes import REFERENCE, select
 from medcompress.runtime.bundle import open_bundle
 from medcompress.runtime.errors import CheckpointError, DataError, InputError, MachineError
+from medcompress.runtime.hardware import Cpu
 from medcompress.runtime.selftest import verify
 
 RECIPES = select(["cpu"], int8=True)
@@ -107,20 +108,33 @@ def test_the_bundle_holds_the_evidence(pristine_bundle: Path, checkpoint: Path) 
     assert verify(pristine_bundle).runs
 
 
-def test_a_gate_that_says_no_keeps_the_float_model_only(checkpoint: Path, tmp_path: Path, capsys) -> None:
+def test_a_gate_that_says_no_keeps_the_float_model_only(checkpoint: Path, tmp_path: Path) -> None:
     # With no margin at all, one last bit of a probability is too much.
-    tolerance = tmp_path / "tolerance.yaml"
-    tolerance.write_text("probability_change: 0\n")
+    none = Tolerance(0, 0, 0, 0, 0)
     out = tmp_path / "bundle"
-    arguments = ["optimize", str(checkpoint), "--int8", "--target", "cpu-avx2", "--out", str(out)]
-    assert run([*arguments, "--tolerance", str(tolerance), "--json"]) == 1
-    document = json.loads(capsys.readouterr().out)
-    assert document["verdict"] == "fail"
-    assert document["reason"].startswith("No compressed form passed")
+    report = optimize(Options(checkpoint, out=out, int8=True, targets=("cpu-avx2",), tolerance=none)).report
+    assert report.verdict == "fail"
+    assert "No compressed form passed" in report.reason
     manifest = open_bundle(out).manifest
     assert {variant.precision for variant in manifest.variants} == {"fp32"}
-    assert manifest.chosen == REFERENCE
-    assert verify(out).runs == REFERENCE
+    assert verify(out).runs == manifest.chosen
+
+
+def test_figures_that_mean_little_are_said_to_first(pristine_bundle: Path) -> None:
+    reason = read_report(pristine_bundle / "report.json").reason
+    assert reason.startswith("CAUTION: ")
+    assert "few" in reason, "the phantoms of the tests have a handful of test images"
+    assert caution([row(REFERENCE, "fp32", "reference")], {"A": 30, "B": 300}) == ""
+    chance = Row(REFERENCE, "onnxruntime", "fp32", 1, "reference", auroc=0.55)
+    assert "hardly tells the classes apart" in caution([chance], {"A": 100, "B": 100})
+
+
+def test_what_cannot_be_proven_here_is_told_at_once(checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
+    without = Cpu("an older CPU", "x86_64", ("avx2",), 1)
+    monkeypatch.setattr("medcompress.compress.optimize.this_cpu", lambda: without)
+    with pytest.raises(MachineError, match="no vnni"):
+        optimize(Options(checkpoint, int8=True, targets=("cpu-vnni",), out=tmp_path / "b"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bundle_is_not_replaced_unasked(checkpoint: Path, bundle: Path) -> None:
@@ -182,6 +196,16 @@ def test_too_little_disk_is_told_before_any_work(
     monkeypatch.setattr(environment.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(MachineError, match="MB are needed"):
         optimize(Options(checkpoint, int8=True, out=tmp_path / "b"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_only_looks_like_a_stopped_run_is_left_alone(checkpoint: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "b.partial" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    with pytest.raises(InputError, match="not a stopped run"):
+        optimize(Options(checkpoint, int8=True, out=tmp_path / "b"))
+    assert precious.read_text() == "years of work"
 
 
 def test_a_disk_that_fills_up_ends_the_run_with_code_3_and_no_bundle(

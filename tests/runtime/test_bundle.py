@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
 from medcompress.runtime import load
-from medcompress.runtime.bundle import MANIFEST, open_bundle, publish
+from medcompress.runtime.bundle import MANIFEST, open_bundle, publish, seal
 from medcompress.runtime.errors import BundleError, InputError
+from medcompress.runtime.golden import Golden, read_golden
 from medcompress.runtime.selftest import verify
 
 
@@ -124,6 +127,9 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, content: str) -> None:
         lambda m: m["variants"][0].update(files=["unlisted.onnx"]),
         lambda m: m["variants"][0].update(files=[]),
         lambda m: m["decision"].update(threshold=2),
+        lambda m: m.update(threads=0),
+        lambda m: m.update(threads=100_000),
+        lambda m: m.update(verdict="banana"),
         lambda m: m["preprocessing"].update(version=9),
         lambda m: m.update(unknown=1),
         lambda m: m.pop("spec"),
@@ -133,6 +139,28 @@ def test_an_inconsistent_manifest_is_refused(bundle: Path, change: Callable[[dic
     edit(bundle, change)
     with pytest.raises(BundleError):
         open_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda g: {"inputs": g.inputs[:0]},
+        lambda g: {"inputs": g.inputs.astype(np.float32)},
+        lambda g: {"inputs": g.inputs[:, :8]},
+        lambda g: {"logits": {name: values[:, :1] for name, values in g.logits.items()}},
+        lambda g: {"rendered": g.rendered[:8]},
+    ],
+)
+def test_golden_vectors_of_other_shapes_are_refused(bundle: Path, change: Callable[[Golden], dict[str, Any]]) -> None:
+    golden = read_golden(open_bundle(bundle))
+    changed = msgspec.structs.replace(golden, **change(golden))
+    (bundle / "golden.npz").write_bytes(changed.to_bytes())
+    manifest = open_bundle(bundle).manifest
+    (bundle / MANIFEST).unlink()
+    seal(bundle, manifest)
+    for use in (verify, load):
+        with pytest.raises(BundleError, match="golden"):
+            use(bundle)
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:

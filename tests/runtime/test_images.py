@@ -44,16 +44,18 @@ def test_sixteen_bits_are_scaled_from_their_full_range(kind: str) -> None:
     assert np.array_equal(np.asarray(read_image(levels)), expected)
 
 
-def test_big_endian_sixteen_bit_tiff_is_not_byte_swapped() -> None:
+@pytest.mark.parametrize(("photometric", "expected"), [(1, [0, 255]), (0, [255, 0])])
+def test_sixteen_bit_tiff_is_read_in_its_byte_order_and_its_sense(photometric: int, expected: list[int]) -> None:
+    """Photometric 0 is WhiteIsZero: the levels of a negative, as radiograph exports write them."""
     header = b"MM\x00*" + struct.pack(">I", 8)
-    entries = [(256, 3, 2), (257, 3, 1), (258, 3, 16), (259, 3, 1), (262, 3, 1), (278, 3, 1)]
+    entries = [(256, 3, 2), (257, 3, 1), (258, 3, 16), (259, 3, 1), (262, 3, photometric), (278, 3, 1)]
     body = b"".join(struct.pack(">HHIHH", tag, kind, 1, value, 0) for tag, kind, value in entries)
     offset = 8 + 2 + 12 * (len(entries) + 2) + 4
     body = (
         body[: 12 * 5] + struct.pack(">HHII", 273, 4, 1, offset) + body[12 * 5 :] + struct.pack(">HHII", 279, 4, 1, 4)
     )
     data = header + struct.pack(">H", len(entries) + 2) + body + struct.pack(">I", 0) + struct.pack(">HH", 0, 65535)
-    assert np.asarray(read_image(data)).tolist() == [[0, 255]]
+    assert np.asarray(read_image(data)).tolist() == [expected]
 
 
 def test_transparency_lies_over_black_and_opaque_alpha_changes_nothing() -> None:
@@ -124,6 +126,30 @@ def test_every_truncation_of_a_jpeg_is_refused_or_read(tmp_path: Path) -> None:
     for length in range(0, len(data), 7):
         with pytest.raises(ImageError):
             read_image(data[:length])
+
+
+def test_damaged_files_are_read_or_refused_and_nothing_else() -> None:
+    """Two thousand seeded byte flips: a kiosk must not fall over a bad file."""
+    rng = np.random.default_rng(0)
+    grey, exif = Image.fromarray(GREY), Image.Exif()
+    exif[0x0112] = 3
+    kinds = [("PNG", {}), ("JPEG", {"exif": exif}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {})]
+    for kind, options in kinds:
+        whole = encoded(grey, kind, **options)
+        for _ in range(500):
+            data = bytearray(whole)
+            for place in rng.integers(0, min(len(data), 400), size=rng.integers(1, 6)):
+                data[place] = rng.integers(0, 256)
+            try:
+                read_image(bytes(data), at_least=(32, 32))
+            except ImageError:
+                pass
+
+
+def test_what_is_no_image_at_all_is_refused() -> None:
+    for source in (None, [1, 2], 7, np.zeros(()), "a\0b"):
+        with pytest.raises(ImageError):
+            read_image(source)  # type: ignore[arg-type]
 
 
 def test_several_frames_are_refused() -> None:
