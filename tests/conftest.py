@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from medcompress.benchmarks.progress import console
 from medcompress.benchmarks.tolerance import Tolerance
 
 
@@ -62,7 +61,6 @@ def pristine_bundle(checkpoint: Path, wide: Tolerance, tmp_path_factory: pytest.
     """A bundle with every variant this machine runs; not to be changed."""
     from medcompress.compress.optimize import Options, optimize
 
-    console.quiet = True
     out = tmp_path_factory.mktemp("bundles") / "bundle"
     optimize(Options(checkpoint, out=out, int8=True, tolerance=wide))
     return out

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medcompress.benchmarks.progress import console
 from medcompress.benchmarks.samples import Sample
 from medcompress.compress.calibration import choose, refuse_overlap
 from medcompress.runtime.errors import DataError
@@ -45,7 +44,6 @@ def test_too_few_images_are_refused() -> None:
 
 
 def test_the_same_picture_on_both_sides_is_refused_whatever_its_name(phantoms: Path, tmp_path: Path) -> None:
-    console.quiet = True
     train = [Sample(path, 0, path.stem) for path in sorted((phantoms / "train" / "CLEAR").glob("*.png"))[:4]]
     test = [Sample(path, 0, path.stem) for path in sorted((phantoms / "test" / "CLEAR").glob("*.png"))[:4]]
     assert len(refuse_overlap(train, test)) == 4
