@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from .documents import as_json_option, print_json
+
 PATIENTS = 300
 ARCHITECTURE = "resnet10t"
 SIZE = 96
@@ -17,7 +19,8 @@ LEARNING_RATE = 2e-3
 
 @click.command("demo")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("runs/demo"), show_default=True)
-def command(out: Path) -> int:
+@as_json_option
+def command(out: Path, as_json: bool) -> int:
     """Draw synthetic phantom radiographs, train, compress, verify and measure. Takes a few minutes on two cores.
 
     What an earlier, interrupted demo finished in the folder is used again.
@@ -32,6 +35,7 @@ def command(out: Path) -> int:
     from ..trained.phantom import write_phantoms
     from ..trained.runs import BEST, TrainOptions, state
     from ..trained.splits import DataSource
+    from .documents import Benchmarked
     from .table import print_table
 
     started = time.monotonic()
@@ -59,6 +63,10 @@ def command(out: Path) -> int:
     rows = benchmark(opened, images, opened.manifest.threads, (eager,) if eager else ())
 
     report = outcome.report
+    if as_json:
+        threads = opened.manifest.threads
+        print_json(Benchmarked(str(bundle), report.chosen, report.reference, str(images), threads, report.cpu, rows))
+        return 0 if report.verdict == "pass" and found.runs else 1
     title = f"SYNTHETIC phantom radiographs, {sum(report.images.values())} test images, {report.cpu.kind}, 1 thread"
     print_table(rows, title, report.chosen)
     click.echo(f"{report.verdict.upper()}: {report.reason}")
