@@ -67,12 +67,8 @@ def sixteen_bit_tiff(order: str, photometric: int) -> bytes:
     return start + struct.pack(order + "H", len(tags)) + entries + bytes(4) + struct.pack(order + "HH", 0, 65535)
 
 
-@pytest.mark.parametrize(
-    ("order", "photometric", "expected"), [("<", 1, [0, 255]), (">", 1, [0, 255]), ("<", 0, [255, 0])]
-)
-def test_sixteen_bit_tiff_is_read_in_its_byte_order_and_its_sense(
-    order: str, photometric: int, expected: list[int]
-) -> None:
+@pytest.mark.parametrize(("order", "photometric", "seen"), [("<", 1, [0, 255]), (">", 1, [0, 255]), ("<", 0, [255, 0])])
+def test_sixteen_bit_tiff_keeps_its_byte_order_and_sense(order: str, photometric: int, seen: list[int]) -> None:
     """Photometric 0 is WhiteIsZero: the levels of a negative, as radiograph exports write them."""
     assert np.asarray(read_image(sixteen_bit_tiff(order, photometric))).tolist() == [seen]
 
