@@ -11,7 +11,7 @@ import msgspec
 from ..runtime.bundle import CALIBRATION_FILE, Bundle, Calibration, Variant
 from ..runtime.errors import BundleError, DataError
 from ..runtime.records import from_json
-from .evaluation import Candidate, Row, evaluate, label_samples
+from .evaluation import ACCURACY_FIGURES, Candidate, Row, evaluate, label_samples
 from .metrics import require_scikit_learn
 from .samples import Sample, find_samples, pixel_hashes
 from .tolerance import Tolerance
@@ -107,6 +107,5 @@ def _with_stored_figures(row: Row, bundle: Bundle) -> Row:
     variant = next((variant for variant in bundle.manifest.variants if variant.name == row.name), None)
     if variant is None:
         return row
-    names = ("auroc", "auroc_drop", "accuracy", "sensitivity", "specificity", "probability_change", "flips")
-    stored = {name: variant.figures.get(name) for name in names}
+    stored = {name: value for name, value in variant.figures.items() if name in ACCURACY_FIGURES}
     return msgspec.convert({**msgspec.structs.asdict(row), **stored}, Row, strict=False)

@@ -15,6 +15,7 @@ from ..runtime.engines import Executed
 from ..runtime.errors import EngineAbsent, EngineError
 from ..runtime.hardware import this_cpu
 from ..runtime.preprocessing import Preprocessing
+from .delong import auroc_drop
 from .latency import ROUNDS, Latency, measure
 from .metrics import Scores, change, scores, truth
 from .progress import stage, track
@@ -22,6 +23,18 @@ from .rendering import render_all
 from .samples import Sample
 from .tolerance import Tolerance, Verdict, judge
 from .worker import COMMAND, LIMIT_S, Worker
+
+# Fields of a Row that come from the labelled images, and are stored in a bundle.
+ACCURACY_FIGURES = (
+    "auroc",
+    "auroc_drop",
+    "auroc_drop_bound",
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "probability_change",
+    "flips",
+)
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -54,6 +67,7 @@ class Row(msgspec.Struct, frozen=True):
     Attributes:
         precision: executed, as the engine tells it; as asked for where it did not run.
         auroc_drop: reference minus this one; negative is better than the reference.
+        auroc_drop_bound: it is at most this with 95 % confidence (DeLong, one-sided, paired); two classes only.
         flips: images whose answer differs from the reference's.
         speedup_vs_reference, speedup_vs_eager: by medians; against the baseline (torch eager) where it was timed.
         status: ``reference``, ``pass``, ``fail: ...``, ``baseline`` (latency only), ``measured`` (no labelled
@@ -67,6 +81,7 @@ class Row(msgspec.Struct, frozen=True):
     status: str
     auroc: float | None = None
     auroc_drop: float | None = None
+    auroc_drop_bound: float | None = None
     accuracy: float | None = None
     sensitivity: float | None = None
     specificity: float | None = None
@@ -180,7 +195,9 @@ def evaluate(
         )
         row = _with_latency(row, latency.get(candidate.name), executed.get(candidate.name))
         if labelled and candidate.name in judged and candidate.name not in problems:
-            row = _with_scores(row, candidate.name == reference, judged, reference, logits, decision, tolerance)
+            is_reference = candidate.name == reference
+            target = labelled.target
+            row = _with_scores(row, is_reference, judged, reference, logits, target, decision, tolerance)
         rows.append(row)
     return Evaluation(tuple(_with_speedups(rows, reference)), logits)
 
@@ -219,11 +236,17 @@ def _with_scores(
     judged: dict[str, Scores],
     reference: str,
     logits: dict[str, npt.NDArray[np.float32]],
+    target: npt.NDArray[np.bool_],
     decision: Decision,
     tolerance: Tolerance,
 ) -> Row:
     own, base = judged[row.name], judged[reference]
     changed = change(decision, logits[reference], logits[row.name])
+    bound = None
+    if decision.kind == "binary" and min(target.sum(axis=0)) > 1:
+        c = decision.positive_index
+        before, after = (decision.probabilities(logits[name])[:, c] for name in (reference, row.name))
+        bound = auroc_drop(target[:, c], before, after).upper_bound
     verdict = judge(tolerance, base, own, changed, len(logits[reference]))
     status = row.status
     if status == "measured":
@@ -233,6 +256,7 @@ def _with_scores(
         status=status,
         auroc=own.auroc,
         auroc_drop=base.auroc - own.auroc,
+        auroc_drop_bound=bound,
         accuracy=own.accuracy,
         sensitivity=own.sensitivity,
         specificity=own.specificity,

@@ -16,7 +16,20 @@ def print_table(rows: Sequence[Row], title: str, chosen: str) -> None:
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     table.add_column("variant", no_wrap=True)
     table.add_column("runs as", no_wrap=True)
-    for name in ("MB", "AUROC", "loss", "sens.", "spec.", "max Δp", "flips", "p50 ms", "p90 ms", "x ORT", "x torch"):
+    for name in (
+        "MB",
+        "AUROC",
+        "loss",
+        "≤ 95 %",
+        "sens.",
+        "spec.",
+        "max Δp",
+        "flips",
+        "p50 ms",
+        "p90 ms",
+        "x ORT",
+        "x torch",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("status", no_wrap=True)
     for row in rows:
@@ -26,6 +39,7 @@ def print_table(rows: Sequence[Row], title: str, chosen: str) -> None:
             f"{row.size_bytes / 1e6:.2f}" if row.size_bytes else "-",
             _number(row.auroc, 4),
             _number(row.auroc_drop, 4),
+            _number(row.auroc_drop_bound, 4),
             _number(row.sensitivity, 3),
             _number(row.specificity, 3),
             _number(row.probability_change, 3),

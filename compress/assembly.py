@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..benchmarks.evaluation import Candidate, Row
+from ..benchmarks.evaluation import ACCURACY_FIGURES, Candidate, Row
 from ..benchmarks.report import Report, render_html
 from ..benchmarks.worker import Worker
 from ..runtime.bundle import (
@@ -112,5 +112,4 @@ def _golden(
 
 
 def _figures(row: Row) -> dict[str, float | None]:
-    names = ("auroc", "auroc_drop", "accuracy", "sensitivity", "specificity", "probability_change", "flips")
-    return {name: getattr(row, name) for name in (*names, "p50_ms", "p90_ms")}
+    return {name: getattr(row, name) for name in (*ACCURACY_FIGURES, "p50_ms", "p90_ms")}
