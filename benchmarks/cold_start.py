@@ -1,8 +1,10 @@
 """From process start to the first answer, and the memory it takes: fresh processes, one after the other.
 
-    python -m medcompress.benchmarks.cold_start BUNDLE IMAGE [VARIANT]
+    python -m medcompress.benchmarks.cold_start BUNDLE IMAGE VARIANT
 
-prints the median over the runs, as JSON. The first run, which finds the files outside the page cache, is not counted.
+prints medians as JSON, for an ONNX Runtime variant: of medcompress, and, in turn with it, of the bare libraries doing
+the same without a check: import numpy, Pillow and onnxruntime, load the model, decode, resize, run. The first pair of
+runs, which finds the files outside the page cache, is not counted.
 """
 
 from __future__ import annotations
@@ -16,15 +18,38 @@ from pathlib import Path
 
 import msgspec
 
+from ..runtime.bundle import open_bundle
+
 RUNS = 11
 
-_CHILD = """
-import sys
-from medcompress.runtime import load
-label = load(sys.argv[1], variant=sys.argv[3] or None).predict(sys.argv[2]).label
+_PEAK = """
 status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
 print(status["VmHWM"].split()[0], flush=True)
 """
+_MEDCOMPRESS = (
+    """
+import sys
+from medcompress.runtime import load
+load(sys.argv[1], variant=sys.argv[2]).predict(sys.argv[3])
+"""
+    + _PEAK
+)
+_BARE = (
+    """
+import os, sys
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import numpy, onnxruntime
+from PIL import Image
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = int(sys.argv[5])
+options.enable_cpu_mem_arena = False
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+size = int(sys.argv[3]), int(sys.argv[4])
+pixels = numpy.asarray(Image.open(sys.argv[2]).convert("RGB").resize(size), dtype=numpy.float32)
+session.run(None, {"image": numpy.ascontiguousarray(pixels.transpose(2, 0, 1)[None]) / 255})
+"""
+    + _PEAK
+)
 
 
 class ColdStart(msgspec.Struct, frozen=True):
@@ -42,30 +67,46 @@ class ColdStart(msgspec.Struct, frozen=True):
     runs: int
 
 
-def measure(bundle: Path, image: Path, variant: str = "") -> ColdStart:
-    """Start :data:`RUNS` processes that load a bundle and answer for one image.
+def measure(bundle: Path, image: Path, variant: str) -> dict[str, ColdStart]:
+    """Start :data:`RUNS` processes of each kind in turn, ``medcompress`` and ``bare``.
 
     Raises:
+        InputError: the bundle has no such variant.
         subprocess.CalledProcessError: a process failed; its error went to stderr.
     """
-    taken: list[tuple[float, float]] = [_once(bundle, image, variant) for _ in range(RUNS + 1)][1:]
-    walls = [wall for wall, _ in taken]
-    memory = statistics.median(kib for _, kib in taken) / 1024
-    return ColdStart(statistics.median(walls), (min(walls), max(walls)), memory, RUNS)
+    manifest = open_bundle(bundle).manifest
+    height, width = manifest.preprocessing.size
+    model = bundle / manifest.variant(variant).files[0]
+    kinds = {
+        "medcompress": [_MEDCOMPRESS, str(bundle), variant, str(image)],
+        "bare": [_BARE, str(model), str(image), str(width), str(height), str(manifest.threads)],
+    }
+    taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    for _ in range(RUNS + 1):
+        for kind, arguments in kinds.items():
+            taken[kind].append(_once(arguments))
+    return {kind: _summary(runs[1:]) for kind, runs in taken.items()}
 
 
-def _once(bundle: Path, image: Path, variant: str) -> tuple[float, float]:
-    command = [sys.executable, "-P", "-c", _CHILD, str(bundle), str(image), variant]
+def _summary(runs: list[tuple[float, float]]) -> ColdStart:
+    walls = [wall for wall, _ in runs]
+    memory = statistics.median(kib for _, kib in runs) / 1024
+    return ColdStart(statistics.median(walls), (min(walls), max(walls)), memory, len(runs))
+
+
+def _once(arguments: list[str]) -> tuple[float, float]:
+    # -P: the current folder is not searched for modules.
+    command = [sys.executable, "-P", "-c", *arguments]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         line = child.stdout.readline()
         wall = (time.perf_counter() - start) * 1e3
     if child.returncode:
-        raise subprocess.CalledProcessError(child.returncode, command)
+        raise subprocess.CalledProcessError(child.returncode, command[:4])
     return wall, float(line)
 
 
 if __name__ == "__main__":
-    found = measure(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:4])
-    print(json.dumps(msgspec.to_builtins(found)))
+    found = measure(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    print(json.dumps(msgspec.to_builtins(found), indent=2))

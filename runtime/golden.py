@@ -89,7 +89,7 @@ def read_golden(bundle: Bundle) -> Golden:
 
 def make_picture() -> bytes:
     """A synthetic JPEG, the same on every machine: gradients and edges at many scales."""
-    rows, columns = np.mgrid[0:600, 0:720]
+    rows, columns = np.mgrid[0:300, 0:360]
     waves = (np.bitwise_xor(rows // 8, columns // 8) * 3 + (rows * columns) // 977) % 256
     buffer = io.BytesIO()
     Image.fromarray(waves.astype(np.uint8)).save(buffer, "JPEG", quality=90)
