@@ -190,7 +190,7 @@ def evaluate(
             candidate.name,
             candidate.engine,
             executed[candidate.name].precision if candidate.name in executed else candidate.precision,
-            candidate.size_bytes,
+            candidate.size_bytes if candidate.judged else 0,
             problems.get(candidate.name, "measured" if candidate.judged else "baseline"),
         )
         row = _with_latency(row, latency.get(candidate.name), executed.get(candidate.name))
