@@ -27,7 +27,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Synthetic radiographs: train, val and test, CLEAR and OPACITY."""
+    """Synthetic radiographs: train, val and test, SYNTHETIC-CLEAR and SYNTHETIC-OPACITY."""
     from medcompress.trained.phantom import write_phantoms
 
     folder = tmp_path_factory.mktemp("data") / "phantoms"
@@ -49,7 +49,7 @@ def checkpoint(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
     source = DataSource(str(phantoms))
     split = split_of(source)
-    spec = ModelSpec("timm/resnet10t", Preprocessing((48, 48)), Decision("binary", split.classes, "OPACITY"))
+    spec = ModelSpec("timm/resnet10t", Preprocessing((48, 48)), Decision("binary", split.classes, "SYNTHETIC-OPACITY"))
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("run") / "best.pth"
     save_checkpoint(path, Checkpoint(spec, build(spec).state_dict(), source, split.fingerprint))
@@ -75,4 +75,4 @@ def bundle(pristine_bundle: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def image(phantoms: Path) -> Path:
     """One phantom radiograph."""
-    return next(iter(sorted((phantoms / "test" / "CLEAR").glob("*.png"))))
+    return next(iter(sorted((phantoms / "test" / "SYNTHETIC-CLEAR").glob("*.png"))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -81,8 +82,13 @@ def test_help_loads_no_numpy() -> None:
 
 
 def test_the_wheel_holds_medcompress_only(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"  # a copy: what an older build left in the checkout would be packed too
+    for floor in FLOORS:
+        shutil.copytree(ROOT / floor, tree / floor, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run([*command, "--wheel-dir", str(tmp_path), str(ROOT)], capture_output=True, text=True)
+    done = subprocess.run([*command, "--wheel-dir", str(tmp_path), str(tree)], capture_output=True, text=True)
     if "No module named 'setuptools" in done.stderr or "BackendUnavailable" in done.stderr:
         pytest.skip("setuptools is not in this environment, and building in isolation needs the network")
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from ..runtime.errors import DataError, MachineError
 
-CLASSES = ("CLEAR", "OPACITY")
+CLASSES = ("SYNTHETIC-CLEAR", "SYNTHETIC-OPACITY")
 # Where pairs of patients go, of every ten: seven train, one chooses the epoch, two test.
 _PARTS = ("train",) * 7 + ("val",) + ("test",) * 2
 README = """Synthetic phantom chest radiographs, drawn by medcompress (trained/phantom.py).
@@ -22,8 +22,8 @@ README = """Synthetic phantom chest radiographs, drawn by medcompress (trained/p
 These are not X-ray images and show no patient. They are made of formulas and random numbers, to try medcompress
 without medical data. Nothing measured on them says anything about real radiographs.
 
-train, val and test hold CLEAR (lungs without findings) and OPACITY (soft opacities in the lungs, some of them
-subtle). patient0012-2.png is the third image of the phantom patient 12; no patient stands in two parts.
+train, val and test hold SYNTHETIC-CLEAR (lungs without findings) and SYNTHETIC-OPACITY (soft opacities in the lungs,
+some of them subtle): a model trained on them carries the word into every answer and report. patient0012-2.png is the third image of the phantom patient 12; no patient stands in two parts.
 """
 
 _Field = npt.NDArray[np.float32]

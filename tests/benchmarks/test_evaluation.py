@@ -19,7 +19,7 @@ from medcompress.runtime.errors import EngineError
 from medcompress.runtime.preprocessing import Preprocessing
 
 FAKE = (sys.executable, str(Path(__file__).parents[1] / "fake_engine.py"))
-DECISION = Decision("binary", ("CLEAR", "OPACITY"), "OPACITY")
+DECISION = Decision("binary", ("SYNTHETIC-CLEAR", "SYNTHETIC-OPACITY"), "SYNTHETIC-OPACITY")
 PREPROCESSING = Preprocessing((8, 8))
 
 

@@ -49,7 +49,7 @@ def test_predict(pristine_bundle: Path, image: Path, tmp_path: Path, capsys) -> 
     found = msgspec.json.decode(capsys.readouterr().out, type=strict(Predicted))
     (answer,) = found.results
     assert answer.input == str(image)
-    assert set(answer.probabilities) == {"CLEAR", "OPACITY"}
+    assert set(answer.probabilities) == {"SYNTHETIC-CLEAR", "SYNTHETIC-OPACITY"}
     assert set(answer.time_ms) == {"preprocess", "engine", "total"}
     bad = tmp_path / "bad.png"
     bad.touch()

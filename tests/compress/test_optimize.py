@@ -147,7 +147,7 @@ def test_a_bundle_is_not_replaced_unasked(checkpoint: Path, bundle: Path) -> Non
 
 def test_images_that_are_gone_or_changed_are_told(checkpoint: Path, phantoms: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(phantoms, tmp_path / "moved")
-    next((moved / "test" / "CLEAR").glob("*.png")).unlink()
+    next((moved / "test" / "SYNTHETIC-CLEAR").glob("*.png")).unlink()
     own = tmp_path / "best.pth"
     own.write_bytes(checkpoint.read_bytes())
     hidden = phantoms.with_name("hidden")
@@ -159,8 +159,8 @@ def test_images_that_are_gone_or_changed_are_told(checkpoint: Path, phantoms: Pa
             optimize(Options(own, int8=True, out=tmp_path / "b", data=tmp_path / "nowhere"))
     finally:
         hidden.rename(phantoms)
-    extra = phantoms / "test" / "CLEAR" / "patient9999-0.png"
-    shutil.copy(next((phantoms / "train" / "CLEAR").glob("*.png")), extra)
+    extra = phantoms / "test" / "SYNTHETIC-CLEAR" / "patient9999-0.png"
+    shutil.copy(next((phantoms / "train" / "SYNTHETIC-CLEAR").glob("*.png")), extra)
     try:
         with pytest.raises(DataError, match="changed since"):
             optimize(Options(own, int8=True, out=tmp_path / "b"))
@@ -175,7 +175,7 @@ def test_images_that_are_gone_or_changed_are_told(checkpoint: Path, phantoms: Pa
 def test_classes_that_do_not_match_are_refused(checkpoint: Path, phantoms: Path, tmp_path: Path) -> None:
     other = shutil.copytree(phantoms, tmp_path / "other")
     for part in ("train", "val", "test"):
-        (other / part / "CLEAR").rename(other / part / "HEALTHY")
+        (other / part / "SYNTHETIC-CLEAR").rename(other / part / "HEALTHY")
     with pytest.raises(DataError, match="HEALTHY"):
         optimize(Options(checkpoint, data=other, out=tmp_path / "b"))
 

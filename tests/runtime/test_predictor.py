@@ -46,8 +46,8 @@ def test_a_batch_answers_as_single_images_do(pristine_bundle: Path, phantoms: Pa
     images = sorted((phantoms / "test").rglob("*.png")) * 3
     assert len(images) > 32, "more than one chunk"
     predictor = load(pristine_bundle, variant="onnxruntime-fp32")
-    single = [predictor.predict(image).probabilities["OPACITY"] for image in images]
-    batch = [answer.probabilities["OPACITY"] for answer in predictor.predict_batch(images)]
+    single = [predictor.predict(image).probabilities["SYNTHETIC-OPACITY"] for image in images]
+    batch = [answer.probabilities["SYNTHETIC-OPACITY"] for answer in predictor.predict_batch(images)]
     assert np.allclose(single, batch, atol=1e-5)
     assert predictor.predict_batch([]) == []
 

@@ -15,7 +15,7 @@ from medcompress.trained.tasks import decision_for
         (("glioma", "notumor"), "glioma"),
         (("COVID", "No_Finding"), "COVID"),
         (("benign", "malignant"), "malignant"),
-        (("CLEAR", "OPACITY"), "OPACITY"),
+        (("SYNTHETIC-CLEAR", "SYNTHETIC-OPACITY"), "SYNTHETIC-OPACITY"),
         (("cat", "dog"), "dog"),
         (("benign", "normal"), "normal"),
     ],
