@@ -23,7 +23,8 @@ These are not X-ray images and show no patient. They are made of formulas and ra
 without medical data. Nothing measured on them says anything about real radiographs.
 
 train, val and test hold SYNTHETIC-CLEAR (lungs without findings) and SYNTHETIC-OPACITY (soft opacities in the lungs,
-some of them subtle): a model trained on them carries the word into every answer and report. patient0012-2.png is the third image of the phantom patient 12; no patient stands in two parts.
+some of them subtle): a model trained on them carries the word into every answer and report.
+patient0012-2.png is the third image of the phantom patient 12; no patient stands in two parts.
 """
 
 _Field = npt.NDArray[np.float32]
