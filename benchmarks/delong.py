@@ -18,12 +18,13 @@ class AurocDrop(msgspec.Struct, frozen=True):
     Attributes:
         drop: of the AUROC; negative where the candidate is better.
         standard_error: of the drop; 0 where both rank all images alike.
-        upper_bound: one-sided: the drop is at most this with the asked confidence.
+        upper_bound: one-sided: the drop is at most this with the asked confidence. None where a model separates the
+            classes perfectly (or perfectly wrongly): its variance is then estimated as 0, which is no certainty.
     """
 
     drop: float
     standard_error: float
-    upper_bound: float
+    upper_bound: float | None
 
 
 def auroc_drop(
@@ -54,7 +55,8 @@ def auroc_drop(
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     # Rounding leaves a variance of 1e-18, of either sign, where both rank all images alike.
     error = float(np.sqrt(variance)) if variance > 1e-15 else 0.0
-    return AurocDrop(drop, error, drop + float(norm.ppf(confidence)) * error)
+    bound = drop + float(norm.ppf(confidence)) * error
+    return AurocDrop(drop, error, None if {0.0, 1.0} & set(areas.tolist()) else bound)
 
 
 def _covariance(

@@ -243,7 +243,7 @@ def _with_scores(
     own, base = judged[row.name], judged[reference]
     changed = change(decision, logits[reference], logits[row.name])
     bound = None
-    if decision.kind == "binary" and min(target.sum(axis=0)) > 1:
+    if decision.kind == "binary" and min(target.sum(axis=0)) > 1 and not is_reference:
         c = decision.positive_index
         before, after = (decision.probabilities(logits[name])[:, c] for name in (reference, row.name))
         bound = auroc_drop(target[:, c], before, after).upper_bound

@@ -1,13 +1,14 @@
 """The command line: parse, one call, render, exit code.
 
 Exit codes: 0 done, 1 the gate said no, 2 wrong usage or input, 3 this machine lacks something, 70 a fault of
-medcompress itself, 130 stopped by Ctrl-C.
+medcompress itself, 130 stopped by Ctrl-C, 141 the reader of its output went away.
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ COMMANDS = {
 
 # EX_SOFTWARE of sysexits.h: never 1, which says that the gate said no.
 UNEXPECTED = 70
+# 128 + SIGPIPE, as shells count it.
+CLOSED_PIPE = 141
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -63,6 +66,9 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show()
         code, message = error.exit_code, error.format_message()
+    except SystemExit:  # what click makes of a reader that closed the pipe; its code, 1, is the gate's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except (KeyboardInterrupt, click.Abort) as stop:
         code = 130
         message = str(stop) or "stopped; what was finished is kept: the same command goes on from there"
@@ -86,7 +92,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return 3, f"the disk is full ({error.filename or 'while writing'}); free some space and run it again"
     if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
-        return 3, f"{error.filename}: cannot be written ({error.strerror}); give a folder that can"
+        return 3, f"{error.filename}: cannot be used ({error.strerror}); mend its permissions, or give another"
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("medcompress"):
         return 3, f"{error.name} is not installed, and this needs it; install it with: pip install 'medcompress[all]'"
     return UNEXPECTED, f"{type(error).__name__}: {error}; this is a fault in medcompress, please report it"

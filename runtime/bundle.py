@@ -74,7 +74,7 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Size in bytes and sha256 of one file of the bundle."""
 
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0)]
     sha256: str
 
 
@@ -205,6 +205,8 @@ def open_bundle(folder: str | Path) -> Bundle:
             f"{'update medcompress' if schema > SCHEMA else 'make the bundle again'}"
         )
     manifest = from_json(data, Manifest, str(path), BundleError)
+    if not manifest.files:
+        raise BundleError(f"{path}: lists no files; the bundle was not finished, make it again")
     return Bundle(folder, manifest, hashlib.sha256(data).hexdigest())
 
 

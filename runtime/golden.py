@@ -16,7 +16,7 @@ from PIL import Image
 
 from .bundle import GOLDEN_FILE, Bundle, Variant
 from .engines import Engine
-from .errors import BundleError
+from .errors import BundleError, ImageError
 from .preprocessing import Preprocessing
 
 # Largest difference of a logit, as a share of the largest logit (at least 1). The same INT8 graph differs by
@@ -70,18 +70,19 @@ def read_golden(bundle: Bundle) -> Golden:
         with np.load(path, allow_pickle=False) as stored:
             logits = {name.removeprefix("logits-"): stored[name] for name in stored if name[:7] == "logits-"}
             golden = Golden(stored["inputs"], logits, stored["picture"].tobytes(), stored["rendered"])
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise a dozen kinds
         raise BundleError(f"{path}: is not a set of golden vectors ({error}); make the bundle again") from error
     manifest = bundle.manifest
-    count, shape = len(golden.inputs), golden.rendered.shape
+    count, shape = golden.inputs.shape[:1], golden.rendered.shape
     if (
         golden.inputs.dtype != np.uint8
         or golden.rendered.dtype != np.uint8
-        or not count
-        or golden.inputs.shape != (count, *shape)
+        or golden.inputs.size == 0
+        or golden.inputs.shape != (*count, *shape)
         or shape[:2] != manifest.preprocessing.size
         or len(shape) != (3 if manifest.preprocessing.colour == "rgb" else 2)
-        or any(values.shape != (count, len(manifest.decision.classes)) for values in logits.values())
+        or any(values.shape != (*count, len(manifest.decision.classes)) for values in logits.values())
+        or any(values.dtype != np.float32 for values in logits.values())
     ):
         raise BundleError(f"{path}: its shapes are not those of the model; make the bundle again")
     return golden
@@ -116,8 +117,15 @@ def engine_error(golden: Golden, preprocessing: Preprocessing, variant: Variant,
 
 
 def pixel_error(golden: Golden, preprocessing: Preprocessing) -> int:
-    """Largest difference, in grey levels, between this machine's rendering of the picture and the stored one."""
-    rendered = preprocessing.render(golden.picture)
+    """Largest difference, in grey levels, between this machine's rendering of the picture and the stored one.
+
+    Raises:
+        BundleError: the stored picture is none.
+    """
+    try:
+        rendered = preprocessing.render(golden.picture)
+    except ImageError as error:
+        raise BundleError(f"the bundle's golden picture cannot be read ({error}); make the bundle again") from error
     if rendered.shape != golden.rendered.shape:
         return 255
     return int(np.abs(rendered.astype(np.int16) - golden.rendered).max())

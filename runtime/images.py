@@ -97,6 +97,11 @@ def _decode(opener: Callable[[], Image.Image], name: str, at_least: tuple[int, i
         raise ImageError(f"{name}: is not a {', '.join(FORMATS)} image") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: has too many pixels, the limit is {MAX_PIXELS:,}") from error
+    except MemoryError as error:
+        raise ImageError(f"{name}: is too large for this machine's memory") from error
+    except OSError as error:
+        what = f"cannot be opened ({error.strerror})" if error.errno else f"is damaged or truncated ({error})"
+        raise ImageError(f"{name}: {what}; check its permissions, or copy it again") from error
     except Exception as error:  # a damaged file makes Pillow raise whatever its parsers meet first
         raise ImageError(f"{name}: is damaged or truncated ({error}); copy it again") from error
     return _eight_bit(image, name, negative=negative)

@@ -99,12 +99,12 @@ def describe_foreign(path: Path, payload: Any) -> dict[str, Any]:
     }
 
 
-def find_tensors(payload: Any) -> dict[str, torch.Tensor]:
+def find_tensors(payload: Any, depth: int = 2) -> dict[str, torch.Tensor]:
     """The tensors of a ``state_dict``, bare or under one key of a dictionary; empty if there are none."""
-    if not isinstance(payload, Mapping):
+    if not isinstance(payload, Mapping) or not depth:
         return {}
     tensors = {str(name): value for name, value in payload.items() if isinstance(value, torch.Tensor)}
-    inner = [find_tensors(value) for value in payload.values() if isinstance(value, Mapping)]
+    inner = [find_tensors(value, depth - 1) for value in payload.values() if isinstance(value, Mapping)]
     return max([tensors, *inner], key=len)
 
 

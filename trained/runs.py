@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import torch
 from torch import nn
 
-from ..runtime.errors import InputError, MachineError
+from ..runtime.errors import CheckpointError, InputError, MachineError
 from ..runtime.records import from_json, to_json, write_whole
 from .architectures import InitialWeights
 from .checkpoint import load_checkpoint
@@ -72,7 +73,23 @@ def state(out: Path) -> Literal["empty", "begun", "resumable", "finished"]:
     if not (out / BEST).is_file():
         return "begun" if (out / LAST).is_file() else "empty"
     # The test figures are the last thing a run writes.
-    return "finished" if "test_auroc" in load_checkpoint(out / BEST).metrics else "begun"
+    try:
+        metrics = load_checkpoint(out / BEST).metrics
+    except CheckpointError as error:
+        raise CheckpointError(f"{out}: holds a {BEST} that cannot be read; give another --out") from error
+    return "finished" if "test_auroc" in metrics else "begun"
+
+
+def check_resume(out: Path) -> None:
+    """Raise a CheckpointError where ``resume.ckpt`` is not what Lightning left there."""
+    path = out / RESUME
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        whole = isinstance(stored, dict) and {"pytorch-lightning_version", "state_dict"} <= set(stored)
+    except Exception:  # a damaged file makes torch raise whatever its reader meets first
+        whole = False
+    if not whole:
+        raise CheckpointError(f"{path}: is damaged; the best epoch so far is {out / BEST}, train anew in another --out")
 
 
 def read_options(out: Path) -> TrainOptions:

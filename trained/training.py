@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import pickle
 import signal
 import warnings
 from collections import Counter
@@ -22,7 +21,7 @@ from torch import nn
 from ..benchmarks.metrics import scores, truth
 from ..benchmarks.progress import console
 from ..runtime.decision import Decision
-from ..runtime.errors import CheckpointError, DataError, InputError
+from ..runtime.errors import DataError, InputError
 from ..runtime.preprocessing import Preprocessing
 from .architectures import build, check_forward, imagenet_statistics, resolve
 from .callbacks import Keeper, Reporter
@@ -45,6 +44,7 @@ from .runs import (
     RESUME,
     TrainOptions,
     cannot_write,
+    check_resume,
     interrupted,
     prepare_folder,
     read_options,
@@ -123,6 +123,8 @@ def _run(options: TrainOptions, out: Path, *, resume: bool) -> Path:
         raise DataError(
             f"{split.folder}: its images are not those this training began with; restore them, or train anew"
         )
+    if resume:
+        check_resume(out)
     _say_data(split, decision)
     prepare_folder(out, options)
     datasets, preprocessing = _datasets(split, options)
@@ -212,13 +214,6 @@ def _fit(
                 ckpt_path=keeper.out / RESUME if resume else None,
                 weights_only=True,
             )
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            if not resume or trainer.global_step:
-                raise
-            raise CheckpointError(
-                f"{keeper.out / RESUME}: is damaged ({error}); the best epoch so far is {keeper.out / BEST}, "
-                "train anew in another --out"
-            ) from error
         except InputError as error:
             kept = f"; the last good epoch is kept in {keeper.out / LAST}" if keeper.history else ""
             raise InputError(f"{error}{kept}") from error

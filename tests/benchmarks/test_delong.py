@@ -48,7 +48,14 @@ def test_pairing_is_what_makes_a_small_loss_visible() -> None:
     alike = auroc_drop(positive, reference, candidate)
     apart = auroc_drop(positive, reference, RNG.standard_normal(624) + 2 * positive)
     assert alike.standard_error < apart.standard_error / 5
+    assert alike.upper_bound is not None
     assert alike.drop < alike.upper_bound < 0.005
+
+
+def test_perfect_separation_is_no_certainty() -> None:
+    positive = np.arange(7) < 2
+    scores = np.where(positive, 2.0, 1.0) + np.arange(7) / 10
+    assert auroc_drop(positive, scores, scores).upper_bound is None
 
 
 def test_too_few_images_have_no_variance() -> None:
@@ -63,7 +70,8 @@ def test_the_bound_covers_the_true_drop_as_often_as_it_says() -> None:
         positive = np.arange(120) < 60
         truth = RNG.standard_normal(120) + 1.2 * positive
         noise = 0.5 * RNG.standard_normal((2, 120))
-        below += auroc_drop(positive, truth + noise[0], truth + noise[1]).upper_bound < 0
+        bound = auroc_drop(positive, truth + noise[0], truth + noise[1]).upper_bound
+        below += bound is not None and bound < 0
     assert 0.02 <= below / 400 <= 0.085
 
 

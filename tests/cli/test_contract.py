@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -132,6 +134,16 @@ def test_a_fault_of_our_own_is_not_taken_for_a_refusal(pristine_bundle: Path, im
     captured = capsys.readouterr()
     assert "Traceback" in captured.err, "the maintainers need it"
     assert "please report it" in msgspec.json.decode(captured.out, type=Failed).error["message"]
+
+
+def test_a_reader_that_went_away_is_not_taken_for_a_refusal(pristine_bundle: Path) -> None:
+    command = [sys.executable, "-m", "medcompress.cli.main", "inspect", str(pristine_bundle)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout
+    assert child.stderr
+    child.stdout.close()
+    assert b"Traceback" not in child.stderr.read()
+    assert child.wait() == 141
 
 
 def test_the_gate_decides_the_exit_code(checkpoint: Path, tmp_path: Path, capsys) -> None:

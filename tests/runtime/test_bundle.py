@@ -122,6 +122,8 @@ def test_a_manifest_that_is_none_is_refused(bundle: Path, content: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        lambda m: m.update(files={}),
+        lambda m: m["files"]["model.onnx"].update(size=-1),
         lambda m: m.update(chosen="another"),
         lambda m: m["variants"].append(m["variants"][0]),
         lambda m: m["variants"][0].update(files=["unlisted.onnx"]),
@@ -149,6 +151,9 @@ def test_an_inconsistent_manifest_is_refused(bundle: Path, change: Callable[[dic
         lambda g: {"inputs": g.inputs[:, :8]},
         lambda g: {"logits": {name: values[:, :1] for name, values in g.logits.items()}},
         lambda g: {"rendered": g.rendered[:8]},
+        lambda g: {"inputs": np.uint8(7)},
+        lambda g: {"logits": {name: values.astype(str) for name, values in g.logits.items()}},
+        lambda g: {"picture": b"no picture"},
     ],
 )
 def test_golden_vectors_of_other_shapes_are_refused(bundle: Path, change: Callable[[Golden], dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from medcompress.benchmarks.metrics import scores, truth
 from medcompress.runtime.decision import Decision
-from medcompress.runtime.errors import DataError, InputError, MachineError
+from medcompress.runtime.errors import CheckpointError, DataError, InputError, MachineError
 from medcompress.trained import callbacks, runs, training
 from medcompress.trained.checkpoint import load_checkpoint, rebuild
 from medcompress.trained.classifier import Classifier
@@ -232,3 +232,11 @@ def test_options_out_of_range(changes: dict[str, float], message: str):
 
 def test_split_keeps_given_order_of_classes(tiny_data: Path):
     assert find_split(tiny_data, ("SICK", "NORMAL")).train[0].path.parent.name == "SICK"
+
+
+@pytest.mark.parametrize("content", [b"", b"junk\n", b"\x80\x04.", b"PK\x03\x04"])
+def test_a_damaged_resume_file_is_told(tmp_path: Path, tiny_data: Path, content: bytes):
+    train(_options(tiny_data, epochs=1), tmp_path / "run")
+    (tmp_path / "run" / "resume.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"resume\.ckpt: is damaged"):
+        resume(tmp_path / "run")
