@@ -33,7 +33,7 @@ class Recipe(msgspec.Struct, frozen=True):
         return self.precision == "int8"
 
 
-# What each engine gains where, measured: MEASURED figures are in the README's tables.
+# No one graph is fast, or faithful, on every engine and CPU: the README's tables show what each gains where.
 RECIPES = (
     Recipe(REFERENCE, "onnxruntime", "fp32"),
     Recipe("openvino-fp32", "openvino", "fp32"),
