@@ -59,7 +59,7 @@ def benchmark(
             labelled = label_samples(samples, manifest.decision, manifest.preprocessing, Path(scratch) / "images.npy")
         rows = evaluate(
             everything, manifest.reference, manifest.decision, manifest.preprocessing, labelled, tolerance, threads
-        ).rows
+        )
     if data is None:
         rows = tuple(_with_stored_figures(row, bundle) for row in rows)
     return rows

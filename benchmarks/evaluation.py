@@ -129,13 +129,6 @@ def label_samples(samples: Sequence[Sample], decision: Decision, preprocessing: 
     return Labelled(npy, target)
 
 
-class Evaluation(msgspec.Struct, frozen=True):
-    """Rows in the candidates' order, and the raw outputs (N, classes) of those that ran."""
-
-    rows: tuple[Row, ...]
-    logits: dict[str, npt.NDArray[np.float32]]
-
-
 def evaluate(
     candidates: Sequence[Candidate],
     reference: str,
@@ -145,8 +138,8 @@ def evaluate(
     tolerance: Tolerance,
     threads: int,
     limit_s: float = LIMIT_S,
-) -> Evaluation:
-    """Run every candidate on the labelled images, then time them all side by side.
+) -> tuple[Row, ...]:
+    """Run every candidate on the labelled images, then time them all side by side; rows in the candidates' order.
 
     A candidate that crashes, hangs or cannot run here becomes a row that says so; the others go on.
 
@@ -199,7 +192,7 @@ def evaluate(
             target = labelled.target
             row = _with_scores(row, is_reference, judged, reference, logits, target, decision, tolerance)
         rows.append(row)
-    return Evaluation(tuple(_with_speedups(rows, reference)), logits)
+    return tuple(_with_speedups(rows, reference))
 
 
 def _with_latency(row: Row, latency: Latency | EngineError | None, executed: Executed | None) -> Row:

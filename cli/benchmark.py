@@ -49,10 +49,8 @@ def command(bundle: Path, data: Path | None, threads: int | None, as_json: bool)
 
 
 def _eager(spec: dict[str, Any], folder: Path) -> tuple[Candidate, ...]:
-    """The torch baseline, where torch and the part of medcompress that needs it are installed."""
-    try:
-        from ..compress.eager import candidate
-    except ImportError:
-        return ()
+    """The torch baseline, where torch is installed."""
+    from ..compress.eager import candidate
+
     found = candidate(spec, folder)
     return (found,) if found else ()

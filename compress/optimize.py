@@ -146,7 +146,7 @@ def _run(
     def measure(folder: Path) -> _Measured:
         labelled = label_samples(split.test, decision, preprocessing, folder / "images.npy")
         found = evaluate(candidates, REFERENCE, decision, preprocessing, labelled, options.tolerance, options.threads)
-        return _Measured(found.rows)
+        return _Measured(found)
 
     calibrated, record = workspace.stage("calibrate", "Choosing calibration images", Calibration, calibrate)
     rendered = np.load(calibrated / "images.npy", mmap_mode="r")

@@ -49,7 +49,7 @@ def load(files: Sequence[Path], precision: str, threads: int) -> OnnxRuntimeEngi
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # The arena keeps up to twice what a run needs and makes none faster: 20 MB less for a ResNet-50 in INT8.
+    # The arena keeps up to twice what a run needs and makes none faster: 16 MB less for a ResNet-50 in INT8.
     options.enable_cpu_mem_arena = False
     try:
         session = ort.InferenceSession(str(files[0]), options, providers=[_PROVIDER])

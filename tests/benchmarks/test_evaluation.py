@@ -45,7 +45,7 @@ def fake(tmp_path: Path, name: str, **model: object) -> Candidate:
 
 def run(candidates: list[Candidate], labelled: Labelled | None, limit_s: float = 60):
     found = evaluate(candidates, "reference", DECISION, PREPROCESSING, labelled, Tolerance(), 1, limit_s)
-    return {row.name: row for row in found.rows}
+    return {row.name: row for row in found}
 
 
 def test_each_way_to_fail_becomes_a_row_that_says_so(tmp_path: Path, labelled: Labelled) -> None:
