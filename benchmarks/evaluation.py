@@ -106,11 +106,11 @@ class Labelled(msgspec.Struct, frozen=True):
 
     Attributes:
         rendered: an .npy file, uint8 (N, H, W) or (N, H, W, 3).
-        target: (N, classes).
+        target: (N, classes), see :func:`medcompress.benchmarks.metrics.truth`.
     """
 
     rendered: Path
-    target: npt.NDArray[np.bool_]
+    target: npt.NDArray[np.int8]
 
     @property
     def images(self) -> int:
@@ -124,7 +124,7 @@ def label_samples(samples: Sequence[Sample], decision: Decision, preprocessing: 
     Raises:
         DataError: an unreadable image, or a class with no image.
     """
-    target = truth([sample.label for sample in samples], decision)
+    target = truth([sample.target for sample in samples], decision)
     render_all([sample.path for sample in samples], preprocessing, "Reading the held-out images", npy)
     return Labelled(npy, target)
 
@@ -229,7 +229,7 @@ def _with_scores(
     judged: dict[str, Scores],
     reference: str,
     logits: dict[str, npt.NDArray[np.float32]],
-    target: npt.NDArray[np.bool_],
+    target: npt.NDArray[np.int8],
     decision: Decision,
     tolerance: Tolerance,
 ) -> Row:
@@ -239,7 +239,7 @@ def _with_scores(
     if decision.kind == "binary" and min(target.sum(axis=0)) > 1 and not is_reference:
         c = decision.positive_index
         before, after = (decision.probabilities(logits[name])[:, c] for name in (reference, row.name))
-        bound = auroc_drop(target[:, c], before, after).upper_bound
+        bound = auroc_drop(target[:, c] == 1, before, after).upper_bound
     verdict = judge(tolerance, base, own, changed, len(logits[reference]))
     status = row.status
     if status == "measured":

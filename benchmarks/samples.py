@@ -29,13 +29,23 @@ class Sample(msgspec.Struct, frozen=True):
 
     Attributes:
         path: of the file.
-        label: index of its class.
+        target: one number a class, 1 present, 0 absent, -1 unknown (counted nowhere).
         patient: whose image it is; images of one patient never stand on both sides of a split.
     """
 
     path: Path
-    label: int
+    target: tuple[int, ...]
     patient: str
+
+    @property
+    def label(self) -> int:
+        """Index of its class, where it has exactly one; of several findings, the first."""
+        return self.target.index(1)
+
+
+def one_hot(label: int, classes: int) -> tuple[int, ...]:
+    """The target of an image of one class."""
+    return tuple(int(index == label) for index in range(classes))
 
 
 def find_samples(folder: Path, classes: Sequence[str] = (), patient_pattern: str | None = None) -> list[Sample]:
@@ -61,7 +71,9 @@ def find_samples(folder: Path, classes: Sequence[str] = (), patient_pattern: str
         )
     patient_of = _patient_finder(patient_pattern)
     samples = [
-        Sample(path, label, patient_of(path)) for label, name in enumerate(classes) for path in _images(folder / name)
+        Sample(path, one_hot(label, len(classes)), patient_of(path))
+        for label, name in enumerate(classes)
+        for path in _images(folder / name)
     ]
     counts = Counter(sample.label for sample in samples)
     empty = [name for label, name in enumerate(classes) if not counts[label]]

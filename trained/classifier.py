@@ -52,7 +52,7 @@ class Classifier(pl.LightningModule):
         self.class_weights: torch.Tensor
         self.table: torch.Tensor
         self._outputs: list[torch.Tensor] = []
-        self._labels: list[torch.Tensor] = []
+        self._targets: list[torch.Tensor] = []
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Rendered uint8 pixels to raw outputs (N, classes)."""
@@ -64,27 +64,27 @@ class Classifier(pl.LightningModule):
         torch.manual_seed(self.seed * 100_003 + self.current_epoch)
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
-        pixels, labels = batch
-        loss = self._loss(self(augment(pixels, self.transform)), labels)
+        pixels, targets = batch
+        loss = self._loss(self(augment(pixels, self.transform)), targets)
         if not torch.isfinite(loss):
             raise diverged(self.current_epoch + 1, f"batch {batch_index + 1}")
-        self.log("loss", loss, on_epoch=True, on_step=False, batch_size=len(labels))
+        self.log("loss", loss, on_epoch=True, on_step=False, batch_size=len(targets))
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        pixels, labels = batch
+        pixels, targets = batch
         self._outputs.append(self(pixels).float())
-        self._labels.append(labels)
+        self._targets.append(targets)
 
     def on_validation_epoch_end(self) -> None:
-        outputs, labels = torch.cat(self._outputs), torch.cat(self._labels)
+        outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
         self._outputs.clear()
-        self._labels.clear()
+        self._targets.clear()
         if not torch.isfinite(outputs).all():
             raise diverged(self.current_epoch + 1, "validation")
-        target = truth(labels.cpu().numpy(), self.decision)
+        target = truth(targets.cpu().numpy(), self.decision)
         area = scores(self.decision, target, outputs.cpu().numpy()).auroc
-        self.log("val_loss", self._loss(outputs, labels))
+        self.log("val_loss", self._loss(outputs, targets))
         # In double precision: two epochs must not tie by rounding.
         self.log("val_auroc", torch.tensor(area, dtype=torch.float64))
 
@@ -94,8 +94,8 @@ class Classifier(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _loss(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(outputs, labels, self.class_weights)
+    def _loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(outputs, targets.argmax(dim=1), self.class_weights)
 
 
 def diverged(epoch: int, where: str) -> InputError:

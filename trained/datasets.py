@@ -28,7 +28,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 class ImageDataset(Dataset[Batch]):
     """Batches of labelled images as rendered pixels, before augmentation and normalization.
 
-    ``dataset[[3, 1]]`` is (uint8 (2, H, W) or (2, H, W, 3), int64 labels (2,)).
+    ``dataset[[3, 1]]`` is (uint8 (2, H, W) or (2, H, W, 3), int8 targets (2, classes)).
 
     Args:
         samples: the images.
@@ -45,7 +45,7 @@ class ImageDataset(Dataset[Batch]):
     ) -> None:
         self.samples = tuple(samples)
         self.preprocessing = preprocessing
-        self.labels = torch.tensor([sample.label for sample in self.samples])
+        self.targets = torch.tensor([sample.target for sample in self.samples], dtype=torch.int8)
         paths = [sample.path for sample in self.samples]
         self.pixels = render_all(paths, preprocessing, f"Reading {name}") if cache else None
 
@@ -57,7 +57,7 @@ class ImageDataset(Dataset[Batch]):
             pixels = self.pixels[list(indices)]
         else:
             pixels = render_all([self.samples[index].path for index in indices], self.preprocessing)
-        return torch.from_numpy(pixels), self.labels[list(indices)]
+        return torch.from_numpy(pixels), self.targets[list(indices)]
 
 
 class EpochBatches(Sampler[list[int]]):

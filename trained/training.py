@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import signal
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,7 +140,7 @@ def _run(options: TrainOptions, out: Path, *, resume: bool) -> Path:
     best = load_checkpoint(out / BEST)
     test = datasets["test"]
     judged = rebuild(best).to("cuda" if torch.cuda.is_available() else "cpu")
-    tested = scores(decision, truth(test.labels.numpy(), decision), predict(judged, test))
+    tested = scores(decision, truth(test.targets.numpy(), decision), predict(judged, test))
     metrics = best.metrics | {f"test_{name}": value for name, value in tested.figures().items()}
     try:
         save_checkpoint(out / BEST, dataclasses.replace(best, metrics=metrics, history=keeper.history))
@@ -177,12 +176,11 @@ def _fit(
     keeper: Keeper,
     resume: bool,
 ) -> None:
-    labels = Counter(datasets["train"].labels.tolist())
     classifier = Classifier(
         network.to(memory_format=torch.channels_last),
         spec.preprocessing,
         spec.decision,
-        [labels[index] for index in range(len(spec.decision.classes))],
+        (datasets["train"].targets == 1).sum(dim=0).tolist(),
         options.learning_rate,
         options.source.seed,
     )

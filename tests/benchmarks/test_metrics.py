@@ -20,7 +20,7 @@ def brute_auroc(positive: np.ndarray, score: np.ndarray) -> float:
 def test_two_classes_are_judged_by_the_positive_one_wherever_it_stands() -> None:
     logits = np.array([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0], [0.0, 3.0], [1.0, 0.0]])
     labels = [0, 0, 0, 1, 1]
-    found = scores(BINARY, truth(labels, BINARY), logits)
+    found = scores(BINARY, truth(np.eye(2, dtype=int)[labels], BINARY), logits)
     assert found.sensitivity == pytest.approx(2 / 3)
     assert found.specificity == pytest.approx(1 / 2)
     assert found.accuracy == pytest.approx(3 / 5)
@@ -32,11 +32,11 @@ def test_several_classes_are_means_against_the_rest(seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels = rng.permutation([0, 1, 2] * 10 + [0] * 7)
     logits = np.round(rng.standard_normal((len(labels), 3)), 1)
-    target = truth(labels, SEVERAL)
+    target = truth(np.eye(3, dtype=int)[labels], SEVERAL)
     found = scores(SEVERAL, target, logits)
     probabilities = SEVERAL.probabilities(logits)
     answered = probabilities.argmax(axis=1)
-    assert found.auroc == pytest.approx(np.mean([brute_auroc(target[:, c], probabilities[:, c]) for c in range(3)]))
+    assert found.auroc == pytest.approx(np.mean([brute_auroc(target[:, c] == 1, probabilities[:, c]) for c in range(3)]))
     assert found.accuracy == pytest.approx((answered == labels).mean())
     assert found.sensitivity == pytest.approx(np.mean([(answered[labels == c] == c).mean() for c in range(3)]))
     assert found.specificity == pytest.approx(np.mean([(answered[labels != c] != c).mean() for c in range(3)]))
@@ -44,7 +44,7 @@ def test_several_classes_are_means_against_the_rest(seed: int) -> None:
 
 def test_a_class_without_images_is_an_error() -> None:
     with pytest.raises(DataError, match="WELL"):
-        truth([0, 0], BINARY)
+        truth([[1, 0], [1, 0]], BINARY)
 
 
 def test_the_change_is_counted_image_by_image() -> None:

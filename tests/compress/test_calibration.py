@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medcompress.benchmarks.samples import Sample
+from medcompress.benchmarks.samples import Sample, one_hot
 from medcompress.compress.calibration import choose, refuse_overlap
 from medcompress.runtime.errors import DataError
 
 
 def samples(count: int, label: int, images_a_patient: int = 1) -> list[Sample]:
-    return [Sample(Path(f"{label}-{i:04d}.png"), label, f"{label}-{i // images_a_patient}") for i in range(count)]
+    target = one_hot(label, 2)
+    return [Sample(Path(f"{label}-{i:04d}.png"), target, f"{label}-{i // images_a_patient}") for i in range(count)]
 
 
 def test_classes_keep_their_proportions() -> None:
@@ -44,8 +45,8 @@ def test_too_few_images_are_refused() -> None:
 
 
 def test_the_same_picture_on_both_sides_is_refused_whatever_its_name(phantoms: Path, tmp_path: Path) -> None:
-    train = [Sample(path, 0, path.stem) for path in sorted((phantoms / "train" / "SYNTHETIC-CLEAR").glob("*.png"))[:4]]
-    test = [Sample(path, 0, path.stem) for path in sorted((phantoms / "test" / "SYNTHETIC-CLEAR").glob("*.png"))[:4]]
+    train = [Sample(path, (1, 0), path.stem) for path in sorted((phantoms / "train" / "SYNTHETIC-CLEAR").glob("*.png"))[:4]]
+    test = [Sample(path, (1, 0), path.stem) for path in sorted((phantoms / "test" / "SYNTHETIC-CLEAR").glob("*.png"))[:4]]
     assert len(refuse_overlap(train, test)) == 4
     copy = tmp_path / "another-name.png"
     shutil.copy(train[2].path, copy)
@@ -55,4 +56,4 @@ def test_the_same_picture_on_both_sides_is_refused_whatever_its_name(phantoms: P
     Image.open(train[2].path).convert("RGB").save(in_colour)
     for path in (copy, other_format, in_colour):
         with pytest.raises(DataError, match=f"{train[2].path.name}.*same picture as.*{path.name}"):
-            refuse_overlap(train, [*test, Sample(path, 0, "x")])
+            refuse_overlap(train, [*test, Sample(path, (1, 0), "x")])

@@ -43,8 +43,8 @@ def test_evaluation_batches_are_the_preprocessing_to_the_bit(
     batches = [normalize(pixels, table) for pixels, _ in loader(dataset, in_order(len(dataset), 5))]
     expected = np.stack([preprocessing(sample.path) for sample in samples])
     assert torch.equal(torch.cat(batches), torch.from_numpy(expected))
-    labels = torch.cat([labels for _, labels in loader(dataset, in_order(len(dataset), 5))])
-    assert labels.tolist() == [sample.label for sample in samples]
+    targets = torch.cat([targets for _, targets in loader(dataset, in_order(len(dataset), 5))])
+    assert targets.tolist() == [list(sample.target) for sample in samples]
 
 
 def test_order_follows_seed_and_epoch_alone():

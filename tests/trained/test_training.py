@@ -75,7 +75,7 @@ def test_training_writes_a_checkpoint_that_rebuilds(tmp_path: Path, tiny_data: P
     split = split_of(checkpoint.data, spec.decision.classes)
     assert split.fingerprint == checkpoint.split
     dataset = ImageDataset(split.test, spec.preprocessing)
-    target = truth(dataset.labels.numpy(), spec.decision)
+    target = truth(dataset.targets.numpy(), spec.decision)
     again = scores(spec.decision, target, predict(rebuild(checkpoint), dataset))
     assert again.figures() == {name: checkpoint.metrics[f"test_{name}"] for name in again.figures()}
     out, err = capfd.readouterr()
