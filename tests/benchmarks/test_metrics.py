@@ -36,7 +36,9 @@ def test_several_classes_are_means_against_the_rest(seed: int) -> None:
     found = scores(SEVERAL, target, logits)
     probabilities = SEVERAL.probabilities(logits)
     answered = probabilities.argmax(axis=1)
-    assert found.auroc == pytest.approx(np.mean([brute_auroc(target[:, c] == 1, probabilities[:, c]) for c in range(3)]))
+    assert found.auroc == pytest.approx(
+        np.mean([brute_auroc(target[:, c] == 1, probabilities[:, c]) for c in range(3)])
+    )
     assert found.accuracy == pytest.approx((answered == labels).mean())
     assert found.sensitivity == pytest.approx(np.mean([(answered[labels == c] == c).mean() for c in range(3)]))
     assert found.specificity == pytest.approx(np.mean([(answered[labels != c] != c).mean() for c in range(3)]))

@@ -45,8 +45,12 @@ def test_too_few_images_are_refused() -> None:
 
 
 def test_the_same_picture_on_both_sides_is_refused_whatever_its_name(phantoms: Path, tmp_path: Path) -> None:
-    train = [Sample(path, (1, 0), path.stem) for path in sorted((phantoms / "train" / "SYNTHETIC-CLEAR").glob("*.png"))[:4]]
-    test = [Sample(path, (1, 0), path.stem) for path in sorted((phantoms / "test" / "SYNTHETIC-CLEAR").glob("*.png"))[:4]]
+    train = [
+        Sample(path, (1, 0), path.stem) for path in sorted((phantoms / "train" / "SYNTHETIC-CLEAR").glob("*.png"))[:4]
+    ]
+    test = [
+        Sample(path, (1, 0), path.stem) for path in sorted((phantoms / "test" / "SYNTHETIC-CLEAR").glob("*.png"))[:4]
+    ]
     assert len(refuse_overlap(train, test)) == 4
     copy = tmp_path / "another-name.png"
     shutil.copy(train[2].path, copy)
