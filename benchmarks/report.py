@@ -10,6 +10,7 @@ import msgspec
 from ..runtime.errors import InputError, missing_package
 from ..runtime.hardware import Cpu
 from ..runtime.records import from_json
+from .checks import Checks
 from .evaluation import Row
 from .tolerance import Tolerance
 
@@ -25,6 +26,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         reason: why ``chosen`` was chosen, or why nothing was, in a sentence.
         rows: the reference, then every candidate, those that failed included.
         images: held-out images the accuracy is of, by class.
+        checks: what was found out about the images themselves.
         provenance: checkpoint, data, calibration, package versions.
     """
 
@@ -41,6 +43,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     images: dict[str, int]
     rows: tuple[Row, ...]
     provenance: dict[str, Any]
+    checks: Checks | None = None
 
     @property
     def reference_row(self) -> Row:

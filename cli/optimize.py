@@ -17,6 +17,9 @@ from .documents import as_json_option, print_json
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="For one inference.")
 @click.option("--target", default="cpu", show_default=True, help="cpu, or cpu-vnni and cpu-avx2, separated by commas.")
 @click.option("--tolerance", type=click.Path(path_type=Path), help="YAML file with the margins of the gate.")
+@click.option(
+    "--accept-leaks", is_flag=True, help="Go on where training images are among the held-out; the report says so."
+)
 @click.option("--force", is_flag=True, help="Replace the bundle that lies there.")
 @as_json_option
 def command(
@@ -27,6 +30,7 @@ def command(
     threads: int,
     target: str,
     tolerance: Path | None,
+    accept_leaks: bool,
     force: bool,
     as_json: bool,
 ) -> int:
@@ -48,6 +52,7 @@ def command(
             threads=threads,
             tolerance=read_tolerance(tolerance) if tolerance else Tolerance(),
             replace=force,
+            accept_leaks=accept_leaks,
         )
     )
     report = outcome.report

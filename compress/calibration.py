@@ -6,8 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ..benchmarks.progress import stage
-from ..benchmarks.samples import Sample, pixel_hashes
+from ..benchmarks.samples import Sample
 from ..runtime.errors import DataError
 
 IMAGES = 300
@@ -32,24 +31,6 @@ def choose(train: Sequence[Sample], seed: int, count: int = IMAGES) -> list[Samp
         share = max(1, round(count * len(samples) / len(train)))
         chosen += _one_a_patient_first(samples, random.Random(seed))[:share]
     return chosen
-
-
-def refuse_overlap(calibration: Sequence[Sample], held_out: Sequence[Sample]) -> list[str]:
-    """The calibration images' pixel hashes, once none of them is found among the held-out images.
-
-    Raises:
-        DataError: the same picture is on both sides, under whatever name or file format.
-    """
-    stage(f"  comparing {len(calibration)} calibration images with {len(held_out)} held-out ones, pixel by pixel")
-    own = pixel_hashes(calibration)
-    where = dict(zip(own, calibration, strict=True))
-    for digest, sample in zip(pixel_hashes(held_out), held_out, strict=True):
-        if digest in where:
-            raise DataError(
-                f"{where[digest].path} (training) is the same picture as {sample.path} (held out): what is measured "
-                "on it would be worth nothing; remove one of them"
-            )
-    return own
 
 
 def _one_a_patient_first(samples: Sequence[Sample], shuffle: random.Random) -> list[Sample]:

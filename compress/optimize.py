@@ -11,11 +11,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from ..benchmarks.checks import Checks, check_data
 from ..benchmarks.evaluation import Row, evaluate, label_samples
 from ..benchmarks.progress import stage as say
 from ..benchmarks.rendering import render_all
 from ..benchmarks.report import SCHEMA as REPORT_SCHEMA
 from ..benchmarks.report import Report
+from ..benchmarks.samples import pixel_hashes
 from ..benchmarks.tolerance import Tolerance
 from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
 from ..runtime.errors import DataError, MachineError
@@ -43,6 +45,7 @@ class Options(msgspec.Struct, frozen=True):
         threads: of one inference, for the figures and as the bundle's default.
         replace: an older bundle at ``out``.
         seed: of the choice of calibration images.
+        accept_leaks: go on where training images are among the held-out ones; the report says so.
     """
 
     checkpoint: Path
@@ -54,6 +57,7 @@ class Options(msgspec.Struct, frozen=True):
     tolerance: Tolerance = Tolerance()
     replace: bool = False
     seed: int = 0
+    accept_leaks: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -103,6 +107,7 @@ def optimize(options: Options) -> Outcome:
         "threads": options.threads,
         "tolerance": msgspec.to_builtins(options.tolerance),
         "seed": options.seed,
+        "accept_leaks": options.accept_leaks,
         "versions": versions(),
         "cpu": msgspec.to_builtins(this_cpu()),
         "touched": [sample.path.stat().st_mtime_ns for sample in (*split.train, *split.val, *split.test)],
@@ -131,7 +136,7 @@ def _run(
 
     def calibrate(folder: Path) -> Calibration:
         samples = calibration.choose(split.train, options.seed)
-        hashes = calibration.refuse_overlap(samples, [*split.val, *split.test])
+        hashes = pixel_hashes(samples)
         render_all([sample.path for sample in samples], preprocessing, "Reading", folder / "images.npy")
         counts = Counter(split.classes[sample.label] for sample in samples)
         return Calibration(options.seed, tuple(hashes), dict(counts))
@@ -148,6 +153,11 @@ def _run(
         found = evaluate(candidates, REFERENCE, decision, preprocessing, labelled, options.tolerance, options.threads)
         return _Measured(found)
 
+    def check(folder: Path) -> Checks:
+        train = [*split.train, *split.val]
+        return check_data(train, split.test, split.classes, accept_leaks=options.accept_leaks)
+
+    _, checks = workspace.stage("check", "Comparing training and held-out images", Checks, check)
     calibrated, record = workspace.stage("calibrate", "Choosing calibration images", Calibration, calibrate)
     rendered = np.load(calibrated / "images.npy", mmap_mode="r")
     exported, parity = workspace.stage("export", "Exporting to ONNX", _Export, export)
@@ -162,7 +172,7 @@ def _run(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         model=f"{checkpoint.spec.architecture.split('/')[-1]}: {', '.join(decision.classes)}",
         verdict=verdict,
-        reason=caution(rows, images) + reason,
+        reason=checks.caution + caution(rows, images) + reason,
         chosen=chosen,
         reference=REFERENCE,
         tolerance=options.tolerance,
@@ -176,8 +186,10 @@ def _run(
             f"split {split.fingerprint}",
             "calibration": f"{len(record.sha256)} training images, seed {record.seed}",
             "export": f"opset {parity.opset}, parity with torch {parity.parity:.1e} of the largest logit",
+            "data checks": checks.words,
             "versions": versions(),
         },
+        checks=checks,
     )
     say("Writing the bundle")
     assemble(workspace.folder / "bundle", checkpoint.spec, report, candidates, record, rendered)

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from medcompress.benchmarks.samples import Sample, one_hot
-from medcompress.compress.calibration import choose, refuse_overlap
+from medcompress.compress.calibration import choose
 from medcompress.runtime.errors import DataError
 
 
@@ -42,22 +40,3 @@ def test_the_choice_follows_the_seed_and_not_the_order() -> None:
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(DataError, match="too few"):
         choose(samples(15, 0), seed=0)
-
-
-def test_the_same_picture_on_both_sides_is_refused_whatever_its_name(phantoms: Path, tmp_path: Path) -> None:
-    train = [
-        Sample(path, (1, 0), path.stem) for path in sorted((phantoms / "train" / "SYNTHETIC-CLEAR").glob("*.png"))[:4]
-    ]
-    test = [
-        Sample(path, (1, 0), path.stem) for path in sorted((phantoms / "test" / "SYNTHETIC-CLEAR").glob("*.png"))[:4]
-    ]
-    assert len(refuse_overlap(train, test)) == 4
-    copy = tmp_path / "another-name.png"
-    shutil.copy(train[2].path, copy)
-    other_format = tmp_path / "another-format.tif"
-    Image.open(train[2].path).save(other_format)
-    in_colour = tmp_path / "grey-as-colour.png"
-    Image.open(train[2].path).convert("RGB").save(in_colour)
-    for path in (copy, other_format, in_colour):
-        with pytest.raises(DataError, match=f"{train[2].path.name}.*same picture as.*{path.name}"):
-            refuse_overlap(train, [*test, Sample(path, (1, 0), "x")])

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from medcompress.benchmarks.evaluation import Row
@@ -266,7 +267,7 @@ def test_killed_at_any_stage_it_leaves_no_bundle_and_goes_on(checkpoint: Path, t
     child = start(checkpoint, out)
     _, said = child.communicate()
     assert child.returncode == 0, said
-    assert said.count("done before") == 5, "calibration, export, both INT8 forms and the measurement were kept"
+    assert said.count("done before") == 6, "checks, calibration, export, both INT8 forms and the measurement were kept"
     assert verify(out).runs
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "tolerance.yaml"}
 
@@ -297,3 +298,32 @@ def test_two_runs_do_not_share_a_bundle(checkpoint: Path, tmp_path: Path) -> Non
     finally:
         child.kill()
         child.communicate()
+
+
+def test_leaks_go_on_only_when_accepted_and_the_report_says_so(
+    checkpoint: Path, phantoms: Path, wide: Tolerance, tmp_path: Path
+) -> None:
+    data = shutil.copytree(phantoms, tmp_path / "data")
+    leaked = next((data / "train" / "SYNTHETIC-CLEAR").glob("*.png"))
+    shutil.copy(leaked, data / "test" / "SYNTHETIC-CLEAR" / "patient9999-0.png")
+    options = Options(checkpoint, data=data, out=tmp_path / "b", tolerance=wide)
+    with pytest.raises(DataError, match=r"1 of \d+ held-out images are training images too.*--accept-leaks"):
+        optimize(options)
+    report = optimize(msgspec.structs.replace(options, accept_leaks=True)).report
+    assert report.reason.startswith("CAUTION: leaks were accepted (1 of ")
+    assert report.checks is not None
+    assert report.checks.accepted
+    page = (tmp_path / "b" / "report.html").read_text()
+    assert "Data checks" in page
+    assert "--accept-leaks" in page
+    assert "patient9999" not in page, "a report travels: it names no file"
+
+
+def test_every_unreadable_image_is_named(checkpoint: Path, phantoms: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(console, "quiet", False)
+    data = shutil.copytree(phantoms, tmp_path / "data")
+    for image in sorted((data / "test" / "SYNTHETIC-CLEAR").glob("*.png"))[:2]:
+        image.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"2 of .* images cannot be read"):
+        optimize(Options(checkpoint, data=data, out=tmp_path / "b"))
+    assert capsys.readouterr().err.count("unreadable: ") == 2
