@@ -97,7 +97,7 @@ def scores(decision: Decision, target: npt.NDArray[np.int8], logits: npt.NDArray
     areas = [roc_auc_score(target[known[:, c], c], probabilities[known[:, c], c]) for c in columns]
     return Scores(
         auroc=float(np.mean(areas)),
-        accuracy=float(((answers == target) | ~known).all(axis=1).mean()),
+        accuracy=float(((answers == target) | ~known).all(axis=1)[known.any(axis=1)].mean()),
         by_class=by_class,
     )
 

@@ -56,3 +56,10 @@ def test_the_change_is_counted_image_by_image() -> None:
     assert found.flips == 1
     assert found.probability_change == pytest.approx(np.tanh(0.05))
     assert change(BINARY, before, before) == type(found)(0.0, 0)
+
+
+def test_an_image_of_which_nothing_is_known_is_neither_right_nor_wrong() -> None:
+    findings = Decision("multilabel", ("EDEMA", "MASS"))
+    target = np.array([[1, 0], [0, 1], [-1, -1]], np.int8)
+    logits = np.array([[5.0, -5.0], [5.0, 5.0], [0.0, 0.0]])
+    assert scores(findings, target, logits).accuracy == pytest.approx(1 / 2)

@@ -1,0 +1,139 @@
+"""``medcompress compare``: runs side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .documents import as_json_option, print_json
+
+if TYPE_CHECKING:
+    from ..trained.comparison import Comparison, Row
+
+_FOLDER = click.Path(path_type=Path)
+_SHOWN = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "ece")
+
+
+@click.command("compare")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=_FOLDER)
+@click.option("--figure", default="auroc", show_default=True, help="Sorts the rows, and differences are of it.")
+@click.option("--part", type=click.Choice(["test", "val", "all"]), default="test", show_default=True)
+@click.option("--reference", type=_FOLDER, metavar="RUN", help="Differences are to it.  [default: the best]")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Leave comparison.json and a plot.")
+@click.option("--draws", type=click.IntRange(0, 100_000), default=1000, show_default=True, help="Of the intervals.")
+@as_json_option
+def command(
+    runs: tuple[Path, ...],
+    figure: str,
+    part: str,
+    reference: Path | None,
+    out: Path | None,
+    draws: int,
+    as_json: bool,
+) -> None:
+    """Compare finished trainings by what they left in their folders.
+
+    A RUN is the folder of a training, of its folds or seeds, or what evaluate --out left. A difference is paired: both
+    models on the same test images, patients redrawn together; an interval without 0 in it is a difference that is not
+    chance.
+    """
+    from ..trained.comparison import compare
+
+    found = compare(runs, figure, part, reference, draws)
+    if out is not None:
+        _leave(found, out)
+    if as_json:
+        print_json(found)
+        return
+    _print(found)
+    if out is not None:
+        click.echo(f"comparison.json and comparison.png: {out}")
+
+
+def _print(found: Comparison) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..trained.summary import LABELS
+    from .evaluate import interval
+
+    shown = [found.figure, *(name for name in _SHOWN if name != found.figure)]
+    table = Table(title=f"{found.part} images", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    names = _short_names(found.rows)
+    for name in ("run", "network", "weights", "strategy"):
+        table.add_column(name, no_wrap=True)
+    for name in ("size", "epochs", "min", "images"):
+        table.add_column(name, justify="right", no_wrap=True)
+    short = [LABELS[name].split(" (")[0] for name in shown]
+    for name in (short[0], f"Δ {short[0]}", *short[1:]):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in found.rows:
+        is_reference = row.run == found.reference
+        if not row.figures:
+            table.add_row(names[row.run], *[""] * (8 + len(shown)), row.status, style="dim")
+            continue
+        difference = "reference" if is_reference else interval(row.difference, "+.4f") if row.difference else "-"
+        figures = [row.figures[name] for name in shown]
+        table.add_row(
+            names[row.run] + (f" (mean of {row.members})" if row.members > 1 else ""),
+            row.architecture,
+            row.weights,
+            row.strategy,
+            str(row.size),
+            str(row.epochs) if row.epochs else "-",
+            "-" if row.seconds is None else f"{row.seconds / 60:.1f}",
+            str(row.images),
+            interval(figures[0]),
+            difference,
+            *("-" if each.value is None else f"{each.value:.3f}" for each in figures[1:]),
+            row.status,
+            style="bold" if is_reference else None,
+        )
+    console = Console(highlight=False)
+    console.width = max(console.width, 220) if not console.is_terminal else console.width
+    console.print(table)
+    for row in found.rows:
+        if row.spread:
+            told = ", ".join(
+                f"{label} {row.figures[name].value:.3f} ± {row.spread[name]:.3f}"
+                for name, label in zip(shown, short, strict=True)
+                if name in row.spread
+            )
+            console.print(
+                f"{names[row.run]}: mean ± SD of {row.members} trainings: {told}", markup=False, soft_wrap=True
+            )
+        if row.cross_validation:
+            pooled = row.cross_validation
+            told = ", ".join(
+                f"{label} {interval(pooled.figures[name])}" for name, label in zip(shown, short, strict=True)
+            )
+            text = f"{names[row.run]}: validation images of all folds pooled ({pooled.images}): {told}"
+            console.print(text, soft_wrap=True)
+
+
+def _short_names(rows: tuple[Row, ...]) -> dict[str, str]:
+    """The folders' own names where they tell the runs apart."""
+    own = [Path(row.run).absolute().name for row in rows]
+    return {row.run: name if own.count(name) == 1 else row.run for row, name in zip(rows, own, strict=True)}
+
+
+def _leave(found: Comparison, out: Path) -> None:
+    from ..benchmarks.plots import comparison_plot
+    from ..runtime.errors import MachineError
+    from ..runtime.records import to_json, write_whole
+    from ..trained.summary import LABELS
+
+    names = _short_names(found.rows)
+    rows = [(names[row.run], row.figures[found.figure]) for row in found.rows if row.figures]
+    label = LABELS[found.figure].split(" (")[0]
+    title = f"{label} on the {found.part} images, {found.confidence:.0%} intervals by patient"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / "comparison.png", comparison_plot(rows, label, title))
+        write_whole(out / "comparison.json", to_json(found))
+    except OSError as error:
+        raise MachineError(f"{out}: cannot be written ({error.strerror}); give another --out") from error

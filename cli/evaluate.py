@@ -1,0 +1,114 @@
+"""``medcompress evaluate``: how well a model answers, with intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from ..runtime.errors import InputError
+from .documents import Evaluated, as_json_option, print_json
+from .source import source_from, source_options
+
+if TYPE_CHECKING:
+    from ..benchmarks.assessment import Assessment, Figure
+    from ..trained.held_out import Part
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("evaluate")
+@click.argument("model", type=_PATH)
+@click.option("--data", help="Labelled images: other ones, or where those of the training lie now.")
+@click.option("--part", type=click.Choice(["train", "val", "test", "all"]), help="[default: test]")
+@click.option("--variant", help="Of a bundle; by default the one it runs here.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Leave figures, predictions and plots.")
+@click.option("--draws", type=click.IntRange(0, 100_000), default=1000, show_default=True, help="Of the intervals.")
+@source_options
+@as_json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    model: Path,
+    data: str | None,
+    part: Part | None,
+    variant: str | None,
+    out: Path | None,
+    draws: int,
+    as_json: bool,
+    **described: Any,
+) -> None:
+    """Judge MODEL on labelled images: best.pth, the folder of a run, or a bundle.
+
+    Without --data a checkpoint is judged on the test images of its own training. Every figure has its 95 % interval:
+    what other patients of the same kind might have given, patients redrawn whole. --task, --table and the like say
+    what other --data are, where folders do not tell their classes; of such data the test part is judged, or --part all.
+    """
+    from ..benchmarks.progress import console
+    from ..trained.evaluation import evaluate
+
+    given = [name for name in described if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given and data is None:
+        raise InputError(
+            f"--{given[0].replace('_', '-')} says what --data are, and there are none; give both or neither"
+        )
+    # What --data are is known from the checkpoint, unless the user says it.
+    source = source_from(data, **described) if data is not None and (given or not Path(data).exists()) else None
+    found = evaluate(model, Path(data) if data is not None else None, part, variant, out, draws, source)
+    report = found.report
+    assessment = report.parts[found.part]
+    for warning in (*report.warnings, *assessment.notes):
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
+    if as_json:
+        told = (*report.warnings, *assessment.notes)
+        where = str(out) if out else ""
+        print_json(Evaluated(report.model, found.ran, report.data.folder, found.part, told, where, assessment))
+        return
+    print_assessment(assessment, f"{report.model}: {report.data.folder}, {found.part} images; {found.ran}")
+    if out:
+        click.echo(f"plots, predictions and figures: {out}")
+
+
+def print_assessment(found: Assessment, title: str) -> None:
+    """Two tables on stdout: the figures over all, and each class's."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..benchmarks.figures import OF_CLASS
+    from ..trained.summary import LABELS
+
+    console = Console(highlight=False)
+    # A pipe has no width of its own: a table cut to 80 columns would lose its figures.
+    console.width = max(console.width, 200) if not console.is_terminal else console.width
+    positive = f", finding {found.decision.positive}" if found.decision.positive else ""
+    console.print(title, markup=False, soft_wrap=True)
+    console.print(f"{found.images} images of {found.patients} patients{positive}", markup=False, soft_wrap=True)
+    percent = f"{found.confidence:.0%}".replace("%", " %")
+    overall = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    overall.add_column("figure", no_wrap=True)
+    overall.add_column("value", justify="right", no_wrap=True)
+    overall.add_column(f"{percent} interval", no_wrap=True)
+    for name, figure in found.figures.items():
+        value = "-" if figure.value is None else f"{figure.value:.4f}"
+        limits = figure.reason if figure.low is None else f"{figure.low:.4f} to {figure.high:.4f}"
+        overall.add_row(LABELS[name], value, limits)
+    console.print(overall)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("class", no_wrap=True)
+    for name in ("images", *(LABELS[name].split(" (")[0] for name in OF_CLASS)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for entry in found.by_class:
+        table.add_row(entry.name, str(entry.support), *(interval(entry.figures[name]) for name in OF_CLASS))
+    console.print(table)
+
+
+def interval(figure: Figure, form: str = ".3f") -> str:
+    """``0.957 [0.934, 0.976]``; the value alone where it has none, ``-`` where there is none."""
+    if figure.value is None:
+        return "-"
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:{form}}"
+    return f"{figure.value:{form}} \\[{figure.low:{form}}, {figure.high:{form}}]"
