@@ -1,4 +1,4 @@
-"""Networks by name, from timm and torchvision: what a spec names, built with its head and input."""
+"""Networks by name, from timm, torchvision and our own: what a spec names, built with its head and input."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from ..runtime.errors import CheckpointError, InputError, MachineError
+from . import small_cnn
+from .heads import attach_head
 from .spec import ModelSpec
 
 InitialWeights: TypeAlias = Literal["scratch", "imagenet"]
@@ -19,14 +22,29 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # torchvision's networks with an auxiliary head, which is not part of the deployed classifier.
 _AUXILIARY = {"googlenet", "inception_v3"}
+SMALL_CNN = "medcompress/small_cnn"
+# Short names. timm has EfficientNetV2 twice, and weights only for the one with TensorFlow's padding.
+ALIASES = {
+    "small_cnn": SMALL_CNN,
+    "efficientnetv2_s": "timm/tf_efficientnetv2_s",
+    "efficientnetv2_m": "timm/tf_efficientnetv2_m",
+    "efficientnetv2_l": "timm/tf_efficientnetv2_l",
+    "regnety_4gf": "timm/regnety_040",
+    "regnety_8gf": "timm/regnety_080",
+    "vit_base": "timm/vit_base_patch16_224",
+}
 
 
 def resolve(name: str) -> str:
-    """A network's full name, ``timm/NAME`` or ``torchvision/NAME``; a bare name is looked up in timm first.
+    """A network's full name, ``timm/NAME``, ``torchvision/NAME`` or ``medcompress/small_cnn``.
+
+    A bare name is looked up in :data:`ALIASES`, then in timm, then in torchvision.
 
     Raises:
         InputError: neither library has it; the message names the closest ones.
     """
+    if name in ALIASES or name == SMALL_CNN:
+        return ALIASES.get(name, name)
     library, _, bare = name.rpartition("/")
     if library not in ("", "timm", "torchvision"):
         raise InputError(f"architecture {name!r}: the library is timm or torchvision; write timm/NAME or NAME")
@@ -34,7 +52,8 @@ def resolve(name: str) -> str:
         return f"timm/{bare}"
     if library != "timm" and bare in _torchvision_names():
         return f"torchvision/{bare}"
-    known = set(timm.list_models() if library != "torchvision" else ())
+    known = set(ALIASES if not library else ())
+    known |= set(timm.list_models() if library != "torchvision" else ())
     known |= set(_torchvision_names() if library != "timm" else ())
     close = difflib.get_close_matches(bare, sorted(known), n=3)
     hint = f"did you mean {', '.join(close)}?" if close else "see timm.list_models() for the names"
@@ -43,6 +62,8 @@ def resolve(name: str) -> str:
 
 def build(spec: ModelSpec, weights: InitialWeights = "scratch") -> nn.Module:
     """The network of a spec: (N, channels, height, width) float32 to raw outputs (N, classes).
+
+    In training mode, networks with BatchNorm need batches of at least two images.
 
     Args:
         spec: architecture, input and classes.
@@ -60,9 +81,9 @@ def build(spec: ModelSpec, weights: InitialWeights = "scratch") -> nn.Module:
             "use the version that wrote it"
         )
     library, _, name = resolve(spec.architecture).partition("/")
-    builder = _build_timm if library == "timm" else _build_torchvision
+    builder = {"timm": _build_timm, "torchvision": _build_torchvision, "medcompress": _build_own}[library]
     try:
-        return builder(name, spec, weights)
+        return attach_head(builder(name, spec, weights), spec.head, len(spec.decision.classes))
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         height, width = spec.preprocessing.size
         raise InputError(
@@ -95,6 +116,21 @@ def check_forward(network: nn.Module, spec: ModelSpec) -> None:
         raise InputError(f"{spec.architecture}: does not give {expected[1]} outputs an image; use another one")
 
 
+def default_size(architecture: str) -> int:
+    """Side in pixels of the square images a network was made for: the library's own, 224 where it says none.
+
+    Raises:
+        InputError: see :func:`resolve`.
+    """
+    library, _, name = resolve(architecture).partition("/")
+    if library == "medcompress":
+        return small_cnn.SIZE
+    if library == "timm":
+        config = timm.get_pretrained_cfg(name)
+        return config.input_size[-1] if config is not None else 224
+    return torchvision.models.get_model_weights(name)["DEFAULT"].transforms().crop_size[0]
+
+
 def imagenet_statistics(architecture: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(mean, std) per RGB channel that the network's ImageNet weights were trained with."""
     library, _, name = architecture.partition("/")
@@ -105,6 +141,12 @@ def imagenet_statistics(architecture: str) -> tuple[tuple[float, ...], tuple[flo
     if name in _AUXILIARY:  # These turn ImageNet's values into 0.5 inside the network; build() switches that off.
         return (0.5,) * 3, (0.5,) * 3
     return IMAGENET_MEAN, IMAGENET_STD
+
+
+def _build_own(name: str, spec: ModelSpec, weights: InitialWeights) -> nn.Module:
+    if weights == "imagenet":
+        raise InputError(f"medcompress/{name}: has no ImageNet weights; use --weights scratch")
+    return small_cnn.SmallCNN(len(spec.decision.classes), spec.preprocessing.channels)
 
 
 def _build_timm(name: str, spec: ModelSpec, weights: InitialWeights) -> nn.Module:
@@ -151,6 +193,8 @@ def _copy_imagenet(network: nn.Module, name: str) -> None:
         source = torchvision.models.get_model(name, weights="DEFAULT").state_dict()
     except OSError as error:
         raise _no_download(f"torchvision/{name}") from error
+    if "encoder.pos_embedding" in source:
+        source = interpolate_embeddings(network.image_size, network.patch_size, source)  # type: ignore[arg-type]
     own = network.state_dict()
     same = {key: tensor for key, tensor in source.items() if key in own and tensor.shape == own[key].shape}
     # The classifier is one layer (weight and bias) in all of them; more than that is another input size.

@@ -15,7 +15,7 @@ from .foreign import describe_foreign, pickle_globals, read_torch
 def describe(path: Path) -> dict[str, Any]:
     """Facts about a checkpoint file, as plain JSON types; ``kind`` says what it is.
 
-    ``medcompress checkpoint``: architecture, classes, input, parameters, metrics, data, split, epoch, version.
+    ``medcompress checkpoint``: architecture, head, classes, input, parameters, metrics, data, split, epoch, version.
     ``torch file of another tool``: its keys, tensors, parameters, types, and why it cannot be rebuilt.
     ``Python pickle``: the libraries it would import, and why it is not opened.
 
@@ -43,6 +43,7 @@ def describe(path: Path) -> dict[str, Any]:
         "format": checkpoint.format,
         "medcompress": checkpoint.medcompress,
         "architecture": spec.architecture,
+        "head": spec.head,
         "classes": list(spec.decision.classes),
         "decision": msgspec.to_builtins(spec.decision),
         "preprocessing": msgspec.to_builtins(spec.preprocessing),

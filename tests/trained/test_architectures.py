@@ -9,7 +9,7 @@ import torch
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import CheckpointError, InputError, MachineError
 from medcompress.runtime.preprocessing import Preprocessing
-from medcompress.trained.architectures import build, check_forward, imagenet_statistics, resolve
+from medcompress.trained.architectures import ALIASES, build, check_forward, default_size, imagenet_statistics, resolve
 from medcompress.trained.spec import ModelSpec
 
 
@@ -23,6 +23,40 @@ def test_resolve():
     assert resolve("torchvision/resnet18") == "torchvision/resnet18"
     assert resolve("timm/resnet18") == "timm/resnet18"
     assert resolve("shufflenet_v2_x0_5") == "torchvision/shufflenet_v2_x0_5"
+    assert resolve("timm/efficientnetv2_s") == "timm/efficientnetv2_s"
+
+
+@pytest.mark.parametrize(
+    ("name", "full", "size"),
+    [
+        ("resnet50", "timm/resnet50", 224),
+        ("densenet121", "timm/densenet121", 224),
+        ("efficientnet_b4", "timm/efficientnet_b4", 320),
+        ("efficientnetv2_s", "timm/tf_efficientnetv2_s", 300),
+        ("efficientnetv2_m", "timm/tf_efficientnetv2_m", 384),
+        ("efficientnetv2_l", "timm/tf_efficientnetv2_l", 384),
+        ("vgg19", "timm/vgg19", 224),
+        ("inception_v3", "timm/inception_v3", 299),
+        ("convnextv2_tiny", "timm/convnextv2_tiny", 224),
+        ("convnextv2_base", "timm/convnextv2_base", 224),
+        ("regnety_4gf", "timm/regnety_040", 224),
+        ("regnety_8gf", "timm/regnety_080", 224),
+        ("vit_base", "timm/vit_base_patch16_224", 224),
+        ("squeezenet1_1", "torchvision/squeezenet1_1", 224),
+        ("torchvision/inception_v3", "torchvision/inception_v3", 299),
+        ("torchvision/efficientnet_b4", "torchvision/efficientnet_b4", 380),
+        ("small_cnn", "medcompress/small_cnn", 128),
+    ],
+)
+def test_the_seeds_names_and_the_size_each_network_was_made_for(name: str, full: str, size: int):
+    assert resolve(name) == resolve(full) == full
+    assert default_size(name) == size
+
+
+def test_every_alias_is_a_network_with_imagenet_weights():
+    for full in ALIASES.values():
+        library, _, name = full.partition("/")
+        assert library == "medcompress" or timm.is_model_pretrained(name)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +66,8 @@ def test_resolve():
         ("keras/resnet50", "the library is timm or torchvision"),
         ("torchvision/test_resnet", "in neither"),
         ("", "in neither"),
+        ("medcompress/large_cnn", "the library is timm or torchvision"),
+        ("smal_cnn", "did you mean .*small_cnn"),
     ],
 )
 def test_unknown_names_are_refused(name: str, message: str):
@@ -46,6 +82,13 @@ def test_unknown_names_are_refused(name: str, message: str):
         ("timm/test_vit", 64, 1),
         ("timm/test_efficientnet", 96, 3),
         ("timm/vit_tiny_patch16_224", 96, 3),
+        ("timm/efficientnet_b0", 64, 3),
+        ("timm/mobilenetv3_small_100", 64, 1),
+        ("timm/regnety_002", 64, 3),
+        ("timm/convnextv2_atto", 64, 3),
+        ("timm/inception_v3", 96, 3),
+        ("medcompress/small_cnn", 28, 1),
+        ("medcompress/small_cnn", 28, 3),
         ("torchvision/shufflenet_v2_x0_5", 64, 3),
         ("torchvision/mobilenet_v3_small", 64, 3),
         ("torchvision/squeezenet1_1", 64, 3),
@@ -116,7 +159,23 @@ def test_torchvision_imagenet_weights_are_all_kept_but_the_head(monkeypatch: pyt
     assert own["fc.weight"].shape == (3, 1024)
 
 
+def test_torchvision_transformers_take_imagenet_weights_at_another_size(monkeypatch: pytest.MonkeyPatch):
+    import torchvision
+
+    small = {"patch_size": 16, "num_layers": 1, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 32}
+
+    def fake(name: str, weights: str | None = None, **options: object) -> torch.nn.Module:
+        return torchvision.models.VisionTransformer(**(small | {"image_size": 224} | options))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torchvision.models, "get_model", fake)
+    assert (
+        build(_spec("torchvision/vit_b_16", size=96), "imagenet").state_dict()["encoder.pos_embedding"].shape[1] == 37
+    )
+
+
 def test_architecture_without_imagenet_weights():
+    with pytest.raises(InputError, match="no ImageNet weights"):
+        build(_spec("medcompress/small_cnn"), "imagenet")
     name = next(name for name in timm.list_models() if not timm.is_model_pretrained(name))
     with pytest.raises(InputError, match="no ImageNet weights"):
         build(_spec(f"timm/{name}"), "imagenet")
