@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from medcompress.runtime.errors import DataError
-from medcompress.trained.splits import PARTS, DataSource, Split, find_split, split_of
+from medcompress.trained.splits import PARTS, DataSource, Split, find_split, moved, split_of
 
 WriteImages = Callable[..., Path]
 
@@ -131,7 +132,7 @@ def test_patients_csv_refuses_a_patient_in_two_given_parts(tmp_path: Path, write
     ("text", "message"),
     [
         ("file,name\na,b\n", "needs the columns"),
-        ("file,patient\n", "needs the columns"),
+        ("file,patient\n", "no rows below its header"),
         ("file,patient\nNORMAL/x.png,\n", "without file or patient"),
         ("file,patient\na,1\na,2\n", "two patients"),
         ("file,patient\nother.png,1\n", "has no row for"),
@@ -196,3 +197,80 @@ def test_few_patients_can_still_be_split(tmp_path: Path, write_images: WriteImag
 def test_bad_patient_pattern_is_refused(tiny_data: Path, pattern: str, message: str):
     with pytest.raises(DataError, match=message):
         find_split(tiny_data, patient_pattern=pattern)
+
+
+def test_existing_folders_keep_their_fingerprints(shared_data: Path):
+    """Checkpoints name the split they were trained on by these."""
+    for name, begins in (("brain_mri", "70721cc80b35029f"), ("chest_4class", "da97c982134a3a56")):
+        assert split_of(DataSource(str(shared_data / name))).fingerprint.startswith(begins)
+
+
+def test_a_source_stored_before_tables_is_still_read():
+    stored = b'{"folder":"/data","patient_pattern":null,"patients_csv":null,"seed":3}'
+    assert msgspec.json.decode(stored, type=DataSource) == DataSource("/data", seed=3)
+
+
+def test_excluded_images_are_left_out_before_anything_is_drawn(tmp_path: Path, tiny_data: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_data, copy)
+    (copy / "NORMAL" / "patient0003-0.png").unlink()
+    excluded = DataSource(str(tiny_data), excluded=("NORMAL/patient0003-0.png",))
+    assert split_of(excluded).fingerprint == split_of(DataSource(str(copy))).fingerprint
+    names = tuple(path.relative_to(tiny_data).as_posix() for path in (tiny_data / "SICK").iterdir())
+    with pytest.raises(DataError, match="class SICK has images of 0 patient"):
+        split_of(DataSource(str(tiny_data), excluded=names))
+
+
+def test_a_given_part_left_without_a_class_is_refused(tmp_path: Path, write_images: WriteImages):
+    for part in ("train", "test"):
+        write_images(tmp_path / part, {"A": 8, "B": 8}, images=1)
+    names = tuple(path.relative_to(tmp_path).as_posix() for path in (tmp_path / "test" / "B").iterdir())
+    with pytest.raises(DataError, match=r"its test part has no image of class B \(of 8 images\)"):
+        split_of(DataSource(str(tmp_path), excluded=names))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_folds_hold_every_image_once_and_share_the_test(tmp_path: Path, write_images: WriteImages, given: bool):
+    for part in ("train", "val", "test") if given else (".",):
+        write_images(tmp_path / part, {"A": 12, "B": 12})
+    splits = [split_of(DataSource(str(tmp_path), fold=(index, 4))) for index in range(4)]
+    held = [sample.path for split in splits for sample in split.val]
+    for split in splits:
+        _refuse_overlap(split)
+        assert split.test == splits[0].test
+        assert {sample.path for sample in split.train + split.val} == set(held)
+    assert len(held) == len(set(held))
+    for fold, message in (((4, 4), "fold 4 of 4 is none"), ((0, 1), "at least 2"), ((0, 30), "needs at least 30")):
+        with pytest.raises(DataError, match=message):
+            split_of(DataSource(str(tmp_path), fold=fold))
+
+
+def test_few_images_a_class(tiny_data: Path):
+    whole, five, two = (split_of(DataSource(str(tiny_data), per_class=count)) for count in (0, 5, 2))
+    assert (five.val, five.test) == (whole.val, whole.test)
+    assert [sample.label for sample in five.train] == [0] * 5 + [1] * 5
+    assert set(two.train) < set(five.train) < set(whole.train)
+    with pytest.raises(DataError, match="less than none"):
+        split_of(DataSource(str(tiny_data), per_class=-1))
+
+
+def test_folders_of_other_names_are_the_same_classes(tmp_path: Path, write_images: WriteImages):
+    write_images(tmp_path / "a" / "train", {"Normal": 9, "Pneumonia": 9})
+    write_images(tmp_path / "a" / "test", {"NORMAL": 3, "PNEUMONIA": 3})
+    split = split_of(DataSource(str(tmp_path / "a")), ("PNEUMONIA", "HEALTHY"))
+    assert split.classes == ("PNEUMONIA", "HEALTHY") and split.task == "pneumonia"
+    assert {sample.path.parent.name for sample in split.test if sample.label == 1} == {"NORMAL"}
+    named = split_of(DataSource(str(tmp_path / "a"), task="pneumonia"))
+    assert named.classes == ("normal", "pneumonia")
+    with pytest.raises(DataError, match="not the model's classes"):
+        split_of(DataSource(str(tmp_path / "a")), ("COVID", "NORMAL"))
+
+
+def test_a_table_within_the_data_moves_along(tmp_path: Path, tiny_data: Path):
+    inside = _write_csv(tiny_data / "p.csv", tiny_data, lambda image: image.stem[:11])
+    source = DataSource(str(tiny_data), patients_csv=str(inside), table="/elsewhere/labels.csv")
+    elsewhere = tmp_path / "elsewhere"
+    found = moved(source, elsewhere)
+    assert (found.folder, found.patients_csv) == (str(elsewhere), str(elsewhere / "p.csv"))
+    assert found.table == "/elsewhere/labels.csv"
+    assert moved(DataSource("/data"), elsewhere) == DataSource(str(elsewhere))
