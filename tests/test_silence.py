@@ -20,6 +20,18 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.c
 """
 
 
+TRACKED = """
+import sys
+from pathlib import Path
+from medcompress.trained.trackers import finish, loggers
+opened = loggers(["mlflow", "tensorboard"], Path("run"), "task", "run", {"epochs": 1})
+for logger in opened:
+    logger.log_metrics({"loss": 1.0}, step=0)
+finish(opened, {"test_auroc": 0.9}, [], Path(sys.argv[1]), "task")
+import time; time.sleep(1)  # reports are sent by a thread
+"""
+
+
 @pytest.mark.parametrize("command", ["predict", "verify", "benchmark", "optimize"])
 def test_nothing_leaves_the_machine(
     command: str, pristine_bundle: Path, checkpoint: Path, image: Path, tmp_path: Path
@@ -47,6 +59,24 @@ def test_nothing_leaves_the_machine(
     assert done.returncode in {0, 1}, done.stderr
     assert not barred.exists(), barred.read_text()
     assert [path.relative_to(home).as_posix() for path in home.rglob("*")] == []
+
+
+def test_what_is_tracked_stays_on_the_machine(checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    home, hook, barred = tmp_path / "home", tmp_path / "hook", tmp_path / "barred"
+    home.mkdir()
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(GUARD)
+    # MLflow is silent by itself where it takes itself to be tested.
+    told = ("XDG_", "MLFLOW_", "PYTEST_", "CI", "GITHUB_", "GITLAB_", "DO_NOT_TRACK")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(told)}
+    environment |= {"HOME": str(home), "PYTHONPATH": str(hook), "BARRED": str(barred)}
+    done = subprocess.run(
+        [sys.executable, "-c", TRACKED, str(checkpoint)], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not barred.exists(), barred.read_text()
+    assert not [path for path in home.rglob("*") if "mlflow" in path.name]
 
 
 def test_a_file_in_the_current_folder_is_not_run_in_place_of_pythons_own(pristine_bundle: Path, tmp_path: Path) -> None:
