@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -10,7 +11,18 @@ from rich.progress import Progress
 
 T = TypeVar("T")
 
-console = Console(stderr=True, highlight=False)
+
+def rank() -> int:
+    """Number of this process among those that train together (torchrun's and Lightning's variables); 0 alone."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+
+
+def leads() -> bool:
+    """Whether this process speaks for all that work together."""
+    return rank() == 0
+
+
+console = Console(stderr=True, highlight=False, quiet=not leads())
 
 
 def stage(text: str) -> None:

@@ -50,8 +50,15 @@ def command(out: Path, as_json: bool) -> int:
     if found == "resumable":
         best = training.resume(run)
     elif found != "finished":
-        source = DataSource(str(images.resolve()))
-        best = training.train(TrainOptions(source, ARCHITECTURE, SIZE, EPOCHS, BATCH, LEARNING_RATE), run)
+        options = TrainOptions(
+            DataSource(str(images.resolve())),
+            ARCHITECTURE,
+            size=SIZE,
+            epochs=EPOCHS,
+            batch_size=BATCH,
+            learning_rate=LEARNING_RATE,
+        )
+        best = training.train(options, run)
     stage("3/5 Optimizing to INT8")
     outcome = optimize(Options(best, out=bundle, int8=True, replace=True))
     stage("4/5 Verifying the bundle on this machine")

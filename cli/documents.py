@@ -11,9 +11,11 @@ from typing import Any, Literal
 import click
 import msgspec
 
+from ..benchmarks.assessment import Assessment
 from ..benchmarks.evaluation import Row
 from ..runtime.engines import Executed
 from ..runtime.hardware import Cpu
+from ..trained.organize import Part
 
 
 class Optimized(msgspec.Struct, frozen=True):
@@ -60,10 +62,71 @@ class Predicted(msgspec.Struct, frozen=True):
     results: tuple[Answer, ...]
 
 
+class ExplainedImage(msgspec.Struct, frozen=True):
+    """One image: its sheet, and ``probability``, that of ``explained``, the class the heat map is of."""
+
+    input: str
+    sheet: str
+    truth: str | None
+    answer: str | None
+    explained: str
+    probability: float
+    right: bool | None
+
+
+class Explained(msgspec.Struct, frozen=True):
+    """``explain --json``. ``layer``: whose feature maps the heat maps weigh; ``images`` in the sheets' order."""
+
+    checkpoint: str
+    layer: str
+    sheets: tuple[str, ...]
+    images: tuple[ExplainedImage, ...]
+
+
+class Evaluated(msgspec.Struct, frozen=True):
+    """``evaluate --json``. ``ran``: what computed the answers; ``out``: where plots and predictions lie, or empty.
+
+    ``compare --json`` prints :class:`medcompress.trained.comparison.Comparison`.
+    """
+
+    model: str
+    ran: str
+    data: str
+    part: str
+    warnings: tuple[str, ...]
+    out: str
+    assessment: Assessment
+
+
 class Failed(msgspec.Struct, frozen=True):
     """Any command with ``--json`` that ends with an error: its exit code and one line."""
 
     error: dict[str, Any]
+
+
+class Described(msgspec.Struct, frozen=True):
+    """``data --json``. A part's ``patients`` counts each file that names none, as many as ``unrecognised``.
+
+    ``sizes`` and ``modes`` are of some images; ``table`` is the CSV of labels that was read, ``organized`` the table
+    that was written. ``leaks`` says in words what was found, where it was looked for.
+    """
+
+    data: str
+    task: str
+    title: str
+    modality: str
+    kind: str
+    classes: tuple[str, ...]
+    positive: str
+    parts: dict[str, Part]
+    unrecognised: int
+    notes: tuple[str, ...]
+    sizes: dict[str, int]
+    modes: dict[str, int]
+    fingerprint: str
+    table: str | None
+    organized: str | None
+    leaks: tuple[str, ...] | None
 
 
 def print_json(document: Any) -> None:

@@ -20,7 +20,11 @@ import click
 # Command -> its one-line help: the modules are imported only when their command is called.
 COMMANDS = {
     "demo": "See the whole job on synthetic radiographs.",
+    "data": "Say what a data set holds, and organise it.",
     "train": "Train a classifier and leave best.pth.",
+    "evaluate": "Judge a checkpoint or bundle on labelled images, with intervals.",
+    "compare": "Put finished trainings side by side.",
+    "explain": "Draw where a checkpoint looked, image by image.",
     "optimize": "Turn best.pth into a proven, smaller, faster bundle.",
     "predict": "Answer for images with a bundle.",
     "benchmark": "Measure every variant of a bundle on this machine.",

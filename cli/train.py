@@ -1,134 +1,197 @@
-"""``medcompress train``: a folder of images to ``best.pth``."""
+"""``medcompress train``: a data set to ``best.pth``."""
 
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
+import msgspec
 
+from ..benchmarks.progress import leads
 from ..runtime.errors import InputError
+from .config import as_yaml, config_options
+from .source import NAMES as SOURCE
+from .source import source_from, source_options
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-# Options that a resumed run takes from its folder.
-_FIXED = (
-    "arch",
-    "size",
-    "epochs",
-    "batch_size",
-    "lr",
-    "weights",
-    "out",
-    "seed",
-    "patient_pattern",
-    "patients_csv",
-    "positive",
+# Names of the options that are fields of TrainOptions.
+_FIELDS = (
+    *("architecture", "head", "weights", "weights_input", "size", "strategy", "backbone_lr", "unfreeze", "epochs"),
+    *("batch_size", "accumulate", "learning_rate", "weight_decay", "clip", "schedule", "loss", "label_smoothing"),
+    *("balance", "augmentation", "flips", "normalization", "precision", "cache", "patience", "save_every", "positive"),
+    *("seed", "track", "devices"),
 )
+
+
+def _choice(*names: str) -> click.Choice[str]:
+    return click.Choice(names)
 
 
 @click.command("train")
-@click.option("--data", type=_FOLDER, help="Folder with train (val, test) parts, or a folder per class.")
-@click.option("--arch", default="resnet18", show_default=True, help="Network of timm or torchvision.")
-@click.option("--size", default=224, show_default=True, help="Side of the square input, pixels.")
-@click.option("--epochs", default=10, show_default=True, type=click.IntRange(1), help="At most.")
-@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(2))
-@click.option("--lr", default=1e-3, show_default=True, help="Highest learning rate of the one-cycle schedule.")
+@click.option("--data", help="Folder of images, MedMNIST .npz file, or name of a MedMNIST set.")
+@source_options
+@click.option("--arch", "architecture", default="resnet18", show_default=True, help="Network of timm or torchvision.")
+@click.option("--head", type=_choice("linear", "mlp", "mlp-bn"), default="linear", show_default=True)
 @click.option(
     "--weights",
-    type=click.Choice(["scratch", "imagenet"]),
     default="scratch",
     show_default=True,
-    help="imagenet downloads them.",
+    help="scratch, imagenet (downloads them), a best.pth whose backbone is taken, or a file of feature weights.",
 )
+@click.option(
+    "--weights-input",
+    type=_choice("library", "caffe-bgr"),
+    default="library",
+    show_default=True,
+    help="What the weights of such a file expect.",
+)
+@click.option("--size", default=0, help="Side of the square input, pixels.  [default: as the network and task have it]")
+@click.option("--strategy", type=_choice("full", "frozen", "two-stage", "gradual"), default="full", show_default=True)
+@click.option("--backbone-lr", default=1.0, show_default=True, help="Rate of all but the head, as a share of --lr.")
+@click.option(
+    "--unfreeze", default=0, type=click.IntRange(0), help="Gradual: train at most the last N groups of layers."
+)
+@click.option("--epochs", default=10, show_default=True, type=click.IntRange(1), help="At most.")
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(2), help="Of each process.")
+@click.option("--accumulate", default=1, show_default=True, type=click.IntRange(1), help="Batches a step.")
+@click.option("--lr", "learning_rate", default=1e-3, show_default=True, help="Highest learning rate of the schedule.")
+@click.option("--weight-decay", default=0.05, show_default=True)
+@click.option("--clip", default=1.0, show_default=True, help="Largest norm of the gradient; 0 does not clip.")
+@click.option(
+    "--schedule", type=_choice("one-cycle", "cosine", "plateau", "constant"), default="one-cycle", show_default=True
+)
+@click.option("--loss", type=_choice("cross-entropy", "focal"), default="cross-entropy", show_default=True)
+@click.option("--label-smoothing", default=0.0, show_default=True)
+@click.option(
+    "--balance",
+    type=_choice("loss", "sampler", "none"),
+    default="loss",
+    show_default=True,
+    help="Unequal classes: weigh them in the loss, draw them equally often, or leave them.",
+)
+@click.option("--augmentation", type=_choice("none", "light", "strong"), default="light", show_default=True)
+@click.option("--flips", type=_choice("auto", "none", "horizontal", "both"), default="auto", show_default=True)
+@click.option(
+    "--normalization",
+    type=_choice("auto", "data", "imagenet"),
+    default="auto",
+    show_default=True,
+    help="Mean and std: computed from the data at the training size, or ImageNet's; auto takes those of --weights.",
+)
+@click.option("--precision", type=_choice("auto", "fp32", "bf16", "fp16"), default="auto", show_default=True)
+@click.option("--cache", type=_choice("auto", "memory", "disk", "none"), default="auto", help="Of decoded images.")
+@click.option("--patience", default=6, show_default=True, type=click.IntRange(0), help="Early stopping; 0 is never.")
+@click.option("--save-every", default=0, type=click.IntRange(0), help="Also keep a checkpoint every N epochs.")
+@click.option("--positive", default="", help="Of two classes, the finding; by default the one not named healthy.")
+@click.option("--per-class", default=0, type=click.IntRange(0), help="Train on at most N images a class.")
+@click.option("--folds", default=0, type=click.IntRange(0), help="Cross-validation by patient, in K trainings.")
+@click.option("--repeats", default=1, type=click.IntRange(1), help="Train so many times, from --seed on.")
+@click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read; they are listed.")
+@click.option("--devices", default=1, show_default=True, type=click.IntRange(1), help="GPUs, or processes of the CPU.")
+@click.option("--track", multiple=True, type=_choice("mlflow", "tensorboard", "wandb"), help="May be repeated.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="[default: runs/DATA-ARCH]")
 @click.option("--resume", type=_FOLDER, metavar="RUN", help="Go on with the interrupted run in this folder.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@click.option("--patient-pattern", help="Regular expression for file names; its first group is the patient.")
-@click.option("--patients-csv", type=_FILE, help="Table with the columns file and patient.")
-@click.option("--positive", default="", help="Of two classes, the finding; by default the one not named healthy.")
+@config_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
-def command(
-    context: click.Context,
-    data: Path | None,
-    arch: str,
-    size: int,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    weights: Literal["scratch", "imagenet"],
-    out: Path | None,
-    resume: Path | None,
-    seed: int,
-    patient_pattern: str | None,
-    patients_csv: Path | None,
-    positive: str,
-    as_json: bool,
-) -> None:
-    """Train a classifier on a folder of images.
+def command(context: click.Context, print_config: bool, resume: Path | None, as_json: bool, **params: Any) -> None:
+    """Train a classifier.
 
-    Images are split by patient, never by image. The result is best.pth, the epoch with the highest validation
-    AUROC, judged once on the test images.
+    Images are split by patient, never by image. The result is best.pth, the epoch with the highest validation AUROC,
+    judged once on the test images, with its figures and plots beside it.
     """
     started = time.monotonic()
-    if resume is not None:
-        given = [
-            name for name in _FIXED if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        ]
-        if given:
-            option = given[0].replace("_", "-")
-            raise InputError(f"--{option} cannot be changed in a run that is resumed; leave it out")
-    elif data is None:
+    if print_config:
+        click.echo(as_yaml(context), nl=False)
+        return
+    if resume is None and params["data"] is None:
         raise InputError("--data is missing; give the folder of the images, or --resume RUN")
 
+    # torch's own warnings of processes that train together are of no use to anybody.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from ..trained import training
-    from ..trained.checkpoint import load_checkpoint
-    from ..trained.splits import DataSource
 
     try:
         if resume is not None:
-            best = training.resume(resume, data)
+            found = [training.resume(resume, _moved(params["data"]), _given(context))]
         else:
-            assert data is not None
-            source = DataSource(
-                str(data.resolve()), patient_pattern, str(patients_csv.resolve()) if patients_csv else None, seed
-            )
-            name = f"{data.resolve().name}-{arch.rpartition('/')[2]}"
-            try:
-                options = training.TrainOptions(source, arch, size, epochs, batch_size, lr, weights, positive)
-            except ValueError as error:
-                raise InputError(f"{error}; see medcompress train --help") from error
-            best = training.train(options, out or Path("runs") / name)
+            found = _train(params)
     except KeyboardInterrupt as interrupt:
         click.echo(str(interrupt) or "stopped; nothing was trained", err=True)
         context.exit(130)
+    if not leads():
+        return
+    results = [_result(best, time.monotonic() - started) for best in found]
+    if as_json:
+        click.echo(json.dumps(results[0] if len(results) == 1 else {"trainings": results}, indent=2))
+    else:
+        _show(results)
+
+
+def _train(params: dict[str, Any]) -> Sequence[Path]:
+    from ..trained.architectures import resolve
+    from ..trained.options import TrainOptions
+    from ..trained.studies import parts_of, run_study
+    from ..trained.training import train
+
+    source = source_from(params["data"], **{name: params[name] for name in SOURCE})
+    source = msgspec.structs.replace(source, per_class=params["per_class"])
+    values: dict[str, Any] = {name: params[name] for name in _FIELDS}
+    values["architecture"] = resolve(params["architecture"])
+    try:
+        options = TrainOptions(source=source, **values)
+    except ValueError as error:
+        raise InputError(f"{error}; see medcompress train --help") from error
+    name = f"{Path(params['data']).resolve().stem}-{options.architecture.rpartition('/')[2]}"
+    out: Path = params["out"] or Path("runs") / name
+    if params["folds"] or params["repeats"] > 1:
+        return run_study(parts_of(options, params["folds"], params["repeats"]), out, params["skip_unreadable"])
+    return [train(options, out, params["skip_unreadable"])]
+
+
+def _moved(data: str | None) -> Path | None:
+    return Path(data) if data is not None else None
+
+
+def _given(context: click.Context) -> dict[str, Any]:
+    """The options of a resumed run that the user named again, in the call or in a file."""
+    default = click.core.ParameterSource.DEFAULT
+    given = {name: value for name, value in context.params.items() if context.get_parameter_source(name) is not default}
+    for name in ("out", "folds", "repeats", "skip_unreadable"):
+        if name in given:
+            raise InputError(f"--{name.replace('_', '-')} does not go with --resume; leave it out")
+    kept = {name: given[name] for name in (*_FIELDS, *SOURCE, "per_class") if name in given}
+    return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in kept.items()}
+
+
+def _result(best: Path, seconds: float) -> dict[str, Any]:
+    from ..trained.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(best)
-    result = {
+    return {
         "checkpoint": str(best),
         "metrics": checkpoint.metrics,
         "epochs": len(checkpoint.history),
         "classes": list(checkpoint.spec.decision.classes),
         "architecture": checkpoint.spec.architecture,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(seconds, 1),
     }
-    if as_json:
-        click.echo(json.dumps(result, indent=2))
-    else:
-        _show(result)
 
 
-def _show(result: dict[str, Any]) -> None:
-    rows = {
-        "checkpoint": result["checkpoint"],
-        "architecture": result["architecture"],
-        "classes": ", ".join(result["classes"]),
-        "epochs": result["epochs"],
-        "time": f"{result['seconds']:.0f} s",
-        **{name.replace("_", " "): f"{value:.4f}" for name, value in result["metrics"].items()},
-    }
-    for name, value in rows.items():
-        click.echo(f"{name:18} {value}")
+def _show(results: Sequence[dict[str, Any]]) -> None:
+    for result in results:
+        rows = {
+            "checkpoint": result["checkpoint"],
+            "architecture": result["architecture"],
+            "classes": ", ".join(result["classes"]),
+            "epochs": result["epochs"],
+            **{name.replace("_", " "): f"{value:.4f}" for name, value in result["metrics"].items()},
+        }
+        for name, value in rows.items():
+            click.echo(f"{name:18} {value}")
+    click.echo(f"{'time':18} {results[-1]['seconds']:.0f} s")

@@ -19,14 +19,20 @@ from .runs import BEST, LAST, RESUME, cannot_write
 class Keeper(pl.Callback):
     """Writes ``best.pth`` (highest validation AUROC, then lowest loss), ``last.pth`` and ``resume.ckpt``.
 
+    Stops the training when the last stage has seen no better epoch for some time.
+
     Args:
         out: the run's folder.
         template: everything of the checkpoints that does not change from epoch to epoch.
+        patience: epochs without a better one before training stops; 0 never stops.
+        save_every: also keep ``epoch-NNN.pth`` every so many epochs; 0 keeps none.
     """
 
-    def __init__(self, out: Path, template: Checkpoint) -> None:
+    def __init__(self, out: Path, template: Checkpoint, patience: int = 0, save_every: int = 0) -> None:
         self.out = out
         self.template = template
+        self.patience = patience
+        self.save_every = save_every
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
 
@@ -55,28 +61,41 @@ class Keeper(pl.Callback):
         best = min(self.history, key=lambda row: (-row["val_auroc"], row["val_loss"]))
         self.best_epoch = int(best["epoch"])
         try:
-            if self.best_epoch == epoch:
-                save_checkpoint(self.out / BEST, checkpoint)
-            save_checkpoint(self.out / LAST, checkpoint)
+            if trainer.is_global_zero:
+                if self.best_epoch == epoch:
+                    save_checkpoint(self.out / BEST, checkpoint)
+                save_checkpoint(self.out / LAST, checkpoint)
+                if self.save_every and epoch % self.save_every == 0:
+                    save_checkpoint(self.out / f"epoch-{epoch:03d}.pth", checkpoint)
             self._save_resume(trainer)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError when the disk is full.
             raise cannot_write(self.out, error) from error
+        waited = epoch - max(self.best_epoch, pl_module.stages[-1].first)
+        if self.patience and waited >= self.patience:
+            trainer.should_stop = True
 
     def _save_resume(self, trainer: pl.Trainer) -> None:
         temporary = self.out / f".{RESUME}.tmp"
         try:
+            # Every process takes part in this, and the first one writes.
             trainer.save_checkpoint(temporary)
-            temporary.replace(self.out / RESUME)
+            if trainer.is_global_zero:
+                temporary.replace(self.out / RESUME)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
 
 
 class Reporter(pl.Callback):
-    """A progress bar on stderr, and one line an epoch that stays."""
+    """A progress bar on stderr, and one line an epoch that stays.
 
-    def __init__(self, keeper: Keeper) -> None:
+    Args:
+        images: of an epoch, of all processes.
+    """
+
+    def __init__(self, keeper: Keeper, images: int) -> None:
         self.keeper = keeper
+        self.images = images
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -88,10 +107,10 @@ class Reporter(pl.Callback):
             disable=not console.is_terminal,
         )
         self.task: TaskID | None = None
-        self.started = 0.0
+        self.started = self.trained = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.started = time.monotonic()
+        self.started = self.trained = time.monotonic()
         self.progress.start()
         description = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         self.task = self.progress.add_task(description, total=int(trainer.num_training_batches))
@@ -99,6 +118,7 @@ class Reporter(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self.trained = time.monotonic()
         if self.task is not None:
             self.progress.advance(self.task)
 
@@ -106,10 +126,11 @@ class Reporter(pl.Callback):
         self._stop()
         row = self.keeper.history[-1]
         best = "  best so far" if self.keeper.best_epoch == row["epoch"] else ""
+        pace = f"{time.monotonic() - self.started:.0f} s, {self.images / (self.trained - self.started):.0f} images/s"
         console.print(
             f"epoch {row['epoch']:.0f}/{trainer.max_epochs}  loss {row['loss']:.4f}  "
             f"validation loss {row['val_loss']:.4f}  AUROC {row['val_auroc']:.4f}  "
-            f"{time.monotonic() - self.started:.0f} s{best}",
+            f"{pace}{best}",
             highlight=False,
             soft_wrap=True,
         )

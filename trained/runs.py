@@ -1,60 +1,28 @@
-"""A training run's folder: what was asked for, what is kept there, and whether it can be written."""
+"""A training run's folder: what is kept there, and whether it can be written."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 import torch
 from torch import nn
 
 from ..runtime.errors import CheckpointError, InputError, MachineError
 from ..runtime.records import from_json, to_json, write_whole
-from .architectures import InitialWeights
 from .checkpoint import load_checkpoint
-from .splits import DataSource
+from .options import TrainOptions
 
-BEST, LAST, RESUME, OPTIONS = "best.pth", "last.pth", "resume.ckpt", "options.json"
+BEST, LAST, RESUME = "best.pth", "last.pth", "resume.ckpt"
+OPTIONS, WARNINGS = "options.json", "warnings.json"
 # Disk a run needs, in sizes of its weights: best, last, resume (weights and two moments), one of them twice.
 DISK_FACTOR = 9
 
 
-class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a training run was asked for; stored beside its checkpoints.
-
-    Attributes:
-        source: of the images; its seed is also that of weights, order, dropout and augmentation.
-        architecture: a name for :func:`medcompress.trained.architectures.resolve`.
-        size: side of the square input, pixels.
-        epochs: at most; training stops early when validation does not improve.
-        batch_size: images a step.
-        learning_rate: highest of the one-cycle schedule.
-        weights: ``scratch`` or ``imagenet``.
-        positive: of two classes, the finding; empty chooses by name.
-    """
-
-    source: DataSource
-    architecture: str = "resnet18"
-    size: int = 224
-    epochs: int = 10
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weights: InitialWeights = "scratch"
-    positive: str = ""
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 2:
-            raise ValueError("a training needs at least 1 epoch and batches of at least 2 images")
-        if not 16 <= self.size <= 4096:
-            raise ValueError(f"size {self.size} is outside 16..4096 pixels")
-        if not 0 < self.learning_rate < 10:
-            raise ValueError("the learning rate lies between 0 and 10")
-
-
-def prepare_folder(out: Path, options: TrainOptions) -> None:
-    """Make the folder and write the options in it.
+def prepare_folder(out: Path, options: TrainOptions, warnings: Sequence[str]) -> None:
+    """Make the folder, and write in it the options and what was said against the data.
 
     Raises:
         MachineError: it cannot be written.
@@ -62,6 +30,7 @@ def prepare_folder(out: Path, options: TrainOptions) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_whole(out / OPTIONS, to_json(options))
+        write_whole(out / WARNINGS, to_json(tuple(warnings)))
     except OSError as error:
         raise cannot_write(out, error) from error
 
@@ -98,11 +67,23 @@ def read_options(out: Path) -> TrainOptions:
     Raises:
         InputError: they are not there, or damaged.
     """
+    return from_json(_stored(out / OPTIONS), TrainOptions, str(out / OPTIONS))
+
+
+def read_warnings(out: Path) -> tuple[str, ...]:
+    """What was said against a run's data when it was started.
+
+    Raises:
+        InputError: they are not there, or damaged.
+    """
+    return from_json(_stored(out / WARNINGS), tuple[str, ...], str(out / WARNINGS))
+
+
+def _stored(path: Path) -> bytes:
     try:
-        stored = (out / OPTIONS).read_bytes()
+        return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{out / OPTIONS}: cannot be read ({error.strerror}); start the training again") from error
-    return from_json(stored, TrainOptions, str(out / OPTIONS))
+        raise InputError(f"{path}: cannot be read ({error.strerror}); start the training again") from error
 
 
 def refuse_full_disk(out: Path, network: nn.Module) -> None:

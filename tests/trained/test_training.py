@@ -26,7 +26,7 @@ WriteImages = Callable[..., Path]
 
 
 def _options(data: Path, **changes: object) -> TrainOptions:
-    options = TrainOptions(DataSource(str(data)), "test_resnet", 32, epochs=3, batch_size=8, learning_rate=3e-3)
+    options = TrainOptions(DataSource(str(data)), "test_resnet", size=32, epochs=3, batch_size=8, learning_rate=3e-3)
     return msgspec.structs.replace(options, **changes)
 
 
@@ -62,7 +62,10 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 def test_training_writes_a_checkpoint_that_rebuilds(tmp_path: Path, tiny_data: Path, capfd: pytest.CaptureFixture[str]):
     best = train(_options(tiny_data), tmp_path / "run")
     assert best == tmp_path / "run" / "best.pth"
-    assert _files(tmp_path / "run") == {"best.pth", "last.pth", "options.json"}
+    begun = {"best.pth", "last.pth", "options.json", "warnings.json"}
+    report = {"metrics.json", "summary.md", "predictions.csv"}
+    plots = {"curves.png", "confusion.png", "roc.png", "pr.png", "reliability.png"}
+    assert _files(tmp_path / "run") == begun | report | plots
     checkpoint = load_checkpoint(best)
     spec = checkpoint.spec
     assert spec.architecture == "timm/test_resnet" and spec.decision == Decision("binary", ("NORMAL", "SICK"), "SICK")
@@ -90,7 +93,7 @@ def test_same_options_give_the_same_weights(tmp_path: Path, tiny_data: Path):
     first = train(_options(tiny_data), tmp_path / "a")
     torch.manual_seed(22)
     second = train(_options(tiny_data), tmp_path / "b")
-    other = train(_options(tiny_data, source=DataSource(str(tiny_data), seed=1)), tmp_path / "c")
+    other = train(_options(tiny_data, seed=1), tmp_path / "c")
     assert _equal(first, second)
     assert not _equal(first, other)
 
@@ -106,7 +109,7 @@ def test_resumed_training_ends_as_an_uninterrupted_one(
     with pytest.raises(KeyboardInterrupt, match=f"stopped after epoch {epoch}.*--resume"):
         train(_options(tiny_data), out)
     assert signal.getsignal(signal.SIGINT) is handler
-    assert _files(out) == {"best.pth", "last.pth", "options.json", "resume.ckpt"}
+    assert _files(out) == {"best.pth", "last.pth", "options.json", "warnings.json", "resume.ckpt"}
     for name in ("best.pth", "last.pth"):
         rebuild(load_checkpoint(out / name))
     best = resume(out)
@@ -160,9 +163,8 @@ def test_diverged_training_keeps_the_last_good_epoch(tmp_path: Path, tiny_data: 
     assert load_checkpoint(tmp_path / "run" / "last.pth").epoch == 1
 
 
-def test_training_stops_early(tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(training, "PATIENCE", 1)
-    best = train(_options(tiny_data, epochs=9), tmp_path / "run")
+def test_training_stops_early(tmp_path: Path, tiny_data: Path):
+    best = train(_options(tiny_data, epochs=9, patience=1), tmp_path / "run")
     assert 2 <= len(load_checkpoint(best).history) < 9
     assert not (tmp_path / "run" / "resume.ckpt").exists()
 
@@ -213,17 +215,16 @@ def test_more_classes_and_colour(tmp_path: Path, write_images: WriteImages):
         train(_options(data, positive="a"), tmp_path / "run2")
 
 
-def test_images_that_do_not_fit_in_memory_train_to_the_same_weights(
-    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
-):
-    cached = train(_options(tiny_data, epochs=1), tmp_path / "a")
-    monkeypatch.setattr("medcompress.trained.datasets.CACHE_BYTES", 0)
-    assert _equal(cached, train(_options(tiny_data, epochs=1), tmp_path / "b"))
+def test_every_cache_trains_to_the_same_weights(tmp_path: Path, tiny_data: Path):
+    kept = train(_options(tiny_data, epochs=1), tmp_path / "memory")
+    for cache in ("disk", "none"):
+        assert _equal(kept, train(_options(tiny_data, epochs=1, cache=cache), tmp_path / cache))
+    assert _files(tmp_path / "disk") == _files(tmp_path / "memory")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"size": 9999}, "size 9999"), ({"learning_rate": 0.0}, "learning rate"), ({"epochs": 0}, "1 epoch")],
+    [({"size": 9999}, "size 9999"), ({"learning_rate": 0.0}, "learning rate"), ({"epochs": 0}, "epochs is at least 1")],
 )
 def test_options_out_of_range(changes: dict[str, float], message: str):
     with pytest.raises(ValueError, match=message):
