@@ -10,7 +10,7 @@ import click
 from .documents import as_json_option, print_json
 
 if TYPE_CHECKING:
-    from ..trained.comparison import Comparison, Row
+    from ..trained.results.comparison import Comparison, Row
 
 _FOLDER = click.Path(path_type=Path)
 _SHOWN = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "ece")
@@ -39,7 +39,7 @@ def command(
     models on the same test images, patients redrawn together; an interval without 0 in it is a difference that is not
     chance.
     """
-    from ..trained.comparison import compare
+    from ..trained.results.comparison import compare
 
     found = compare(runs, figure, part, reference, draws)
     if out is not None:
@@ -57,7 +57,7 @@ def _print(found: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ..trained.summary import LABELS
+    from ..trained.results.summary import LABELS
     from .evaluate import interval
 
     shown = [found.figure, *(name for name in _SHOWN if name != found.figure)]
@@ -125,7 +125,7 @@ def _leave(found: Comparison, out: Path) -> None:
     from ..benchmarks.plots import comparison_plot
     from ..runtime.errors import MachineError
     from ..runtime.records import to_json, write_whole
-    from ..trained.summary import LABELS
+    from ..trained.results.summary import LABELS
 
     names = _short_names(found.rows)
     rows = [(names[row.run], row.figures[found.figure]) for row in found.rows if row.figures]

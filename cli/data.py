@@ -17,7 +17,7 @@ from .documents import Described, as_json_option, print_json
 from .source import source_from, source_options
 
 if TYPE_CHECKING:
-    from ..trained.splits import Split
+    from ..trained.data.splits import Split
 
 
 @click.command("data")
@@ -35,8 +35,8 @@ def command(data: str, out: Path | None, copy: bool, leaks: bool, as_json: bool,
     """
     if copy and out is None:
         raise InputError("--copy needs --out; name the new folder")
-    from ..trained.organize import count_parts, image_sizes, organize
-    from ..trained.splits import split_of
+    from ..trained.data.organize import count_parts, image_sizes, organize
+    from ..trained.data.splits import split_of
     from ..trained.tasks import TASKS, decision_for
 
     source = source_from(data, **options)

@@ -31,10 +31,10 @@ def command(out: Path, as_json: bool) -> int:
     from ..compress.optimize import Options, optimize
     from ..runtime.bundle import open_bundle
     from ..runtime.selftest import verify
-    from ..trained import training
+    from ..trained.data.splits import DataSource
+    from ..trained.learning import training
+    from ..trained.learning.runs import BEST, TrainOptions, state
     from ..trained.phantom import write_phantoms
-    from ..trained.runs import BEST, TrainOptions, state
-    from ..trained.splits import DataSource
     from .documents import Benchmarked
     from .table import print_table
 

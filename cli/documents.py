@@ -15,7 +15,7 @@ from ..benchmarks.assessment import Assessment
 from ..benchmarks.evaluation import Row
 from ..runtime.engines import Executed
 from ..runtime.hardware import Cpu
-from ..trained.organize import Part
+from ..trained.data.organize import Part
 
 
 class Optimized(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ class Explained(msgspec.Struct, frozen=True):
 class Evaluated(msgspec.Struct, frozen=True):
     """``evaluate --json``. ``ran``: what computed the answers; ``out``: where plots and predictions lie, or empty.
 
-    ``compare --json`` prints :class:`medcompress.trained.comparison.Comparison`.
+    ``compare --json`` prints :class:`medcompress.trained.results.comparison.Comparison`.
     """
 
     model: str

@@ -14,7 +14,7 @@ from .source import source_from, source_options
 
 if TYPE_CHECKING:
     from ..benchmarks.assessment import Assessment, Figure
-    from ..trained.held_out import Part
+    from ..trained.data.held_out import Part
 
 _PATH = click.Path(path_type=Path)
 
@@ -47,7 +47,7 @@ def command(
     what other --data are, where folders do not tell their classes; of such data the test part is judged, or --part all.
     """
     from ..benchmarks.progress import console
-    from ..trained.evaluation import evaluate
+    from ..trained.results.evaluation import evaluate
 
     given = [name for name in described if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if given and data is None:
@@ -78,7 +78,7 @@ def print_assessment(found: Assessment, title: str) -> None:
     from rich.table import Table
 
     from ..benchmarks.figures import OF_CLASS
-    from ..trained.summary import LABELS
+    from ..trained.results.summary import LABELS
 
     console = Console(highlight=False)
     # A pipe has no width of its own: a table cut to 80 columns would lose its figures.

@@ -10,7 +10,7 @@ import click
 from .documents import Explained, ExplainedImage, as_json_option, print_json
 
 if TYPE_CHECKING:
-    from ..trained.contact_sheet import Row
+    from ..trained.results.contact_sheet import Row
 
 
 @click.command("explain")
@@ -47,7 +47,7 @@ def command(
     Without IMAGES there is a contact sheet for each class, of the checkpoint's own test images: first the wrong
     answers it was surest of, at most half of the sheet, then others by chance. With IMAGES the sheets are of those.
     """
-    from ..trained.explained import explain_images, explain_part
+    from ..trained.results.explained import explain_images, explain_part
 
     out = out or checkpoint.with_name("explained")
     if images:

@@ -12,7 +12,7 @@ import click
 from ..runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from ..trained.splits import DataSource
+    from ..trained.data.splits import DataSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,8 +68,8 @@ def source_from(
         InputError: no such data, or no such task.
         MachineError: a MedMNIST set that is not here and cannot be downloaded.
     """
-    from ..trained.splits import DataSource
-    from ..trained.tables import find_table
+    from ..trained.data.splits import DataSource
+    from ..trained.data.tables import find_table
     from ..trained.tasks import task as find_task
 
     path = _find(str(data))
@@ -90,7 +90,7 @@ def source_from(
 
 
 def _find(data: str) -> Path:
-    from ..trained.medmnist import download, is_name
+    from ..trained.data.medmnist import download, is_name
     from ..trained.tasks import MEDMNIST
 
     path = Path(data)

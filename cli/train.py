@@ -114,7 +114,7 @@ def command(context: click.Context, print_config: bool, resume: Path | None, as_
 
     # torch's own warnings of processes that train together are of no use to anybody.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from ..trained import training
+    from ..trained.learning import training
 
     try:
         if resume is not None:
@@ -134,10 +134,10 @@ def command(context: click.Context, print_config: bool, resume: Path | None, as_
 
 
 def _train(params: dict[str, Any]) -> Sequence[Path]:
-    from ..trained.architectures import resolve
-    from ..trained.options import TrainOptions
-    from ..trained.studies import parts_of, run_study
-    from ..trained.training import train
+    from ..trained.learning.options import TrainOptions
+    from ..trained.learning.studies import parts_of, run_study
+    from ..trained.learning.training import train
+    from ..trained.networks.architectures import resolve
 
     source = source_from(params["data"], **{name: params[name] for name in SOURCE})
     source = msgspec.structs.replace(source, per_class=params["per_class"])

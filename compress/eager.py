@@ -28,7 +28,7 @@ class TorchEngine:
     def __init__(self, spec: bytes, threads: int) -> None:
         import torch
 
-        from ..trained.architectures import build
+        from ..trained.networks.architectures import build
         from ..trained.spec import ModelSpec
 
         torch.set_num_threads(threads)

@@ -23,7 +23,7 @@ from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
 from ..runtime.errors import DataError, MachineError
 from ..runtime.hardware import this_cpu
 from ..trained.checkpoint import Checkpoint, load_checkpoint, rebuild
-from ..trained.splits import Split, split_of
+from ..trained.data.splits import Split, split_of
 from . import calibration
 from .assembly import assemble
 from .choice import caution, choose

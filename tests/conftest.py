@@ -42,10 +42,10 @@ def checkpoint(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
     from medcompress.runtime.decision import Decision
     from medcompress.runtime.preprocessing import Preprocessing
-    from medcompress.trained.architectures import build
     from medcompress.trained.checkpoint import Checkpoint, save_checkpoint
+    from medcompress.trained.data.splits import DataSource, split_of
+    from medcompress.trained.networks.architectures import build
     from medcompress.trained.spec import ModelSpec
-    from medcompress.trained.splits import DataSource, split_of
 
     source = DataSource(str(phantoms))
     split = split_of(source)

@@ -23,7 +23,7 @@ socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.c
 TRACKED = """
 import sys
 from pathlib import Path
-from medcompress.trained.trackers import finish, loggers
+from medcompress.trained.results.trackers import finish, loggers
 opened = loggers(["mlflow", "tensorboard"], Path("run"), "task", "run", {"epochs": 1})
 for logger in opened:
     logger.log_metrics({"loss": 1.0}, step=0)

@@ -14,10 +14,10 @@ from torch import nn
 
 from ..runtime.errors import CheckpointError, InputError
 from ..runtime.records import write_whole
-from .architectures import build
+from .data.splits import DataSource
 from .foreign import read_torch, refuse_foreign
+from .networks.architectures import build
 from .spec import ModelSpec
-from .splits import DataSource
 
 FORMAT = 1
 # The key that tells our files from other people's.

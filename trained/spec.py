@@ -9,7 +9,7 @@ import msgspec
 from ..runtime.decision import Decision
 from ..runtime.preprocessing import Preprocessing
 
-# Of which layers each is made: medcompress.trained.heads.
+# Of which layers each is made: medcompress.trained.networks.heads.
 HeadKind: TypeAlias = Literal["linear", "mlp", "mlp-bn"]
 
 

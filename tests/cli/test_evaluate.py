@@ -10,7 +10,7 @@ import pytest
 
 from medcompress.cli.documents import Evaluated, Failed
 from medcompress.cli.main import run
-from medcompress.trained.comparison import Comparison
+from medcompress.trained.results.comparison import Comparison
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_table_positive_and_files_without_patient(data: Path, tmp_path: Path):
 
 
 def test_interrupt_then_resume(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from medcompress.trained.classifier import Classifier
+    from medcompress.trained.learning.classifier import Classifier
 
     step, pending = Classifier.training_step, [True]
 

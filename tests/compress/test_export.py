@@ -11,7 +11,7 @@ import torch
 from medcompress.compress.export import export
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.preprocessing import Preprocessing
-from medcompress.trained.architectures import build
+from medcompress.trained.networks.architectures import build
 from medcompress.trained.spec import HeadKind, ModelSpec
 
 

@@ -10,8 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-
 WriteImages = Callable[..., Path]
 
 
@@ -46,11 +44,3 @@ def write_images() -> WriteImages:
 def tiny_data(tmp_path: Path, write_images: WriteImages) -> Path:
     """Two classes of 20 patients with two images each."""
     return write_images(tmp_path / "data", {"NORMAL": 20, "SICK": 20})
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real data to measure on, which is not part of the project."""
-    if not SHARED.is_dir():
-        pytest.skip("no shared/data folder beside the repository")
-    return SHARED

@@ -17,11 +17,11 @@ import torch
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import CheckpointError
 from medcompress.runtime.preprocessing import Preprocessing
-from medcompress.trained.architectures import build
 from medcompress.trained.checkpoint import MARK, Checkpoint, load_checkpoint, rebuild, save_checkpoint
+from medcompress.trained.data.splits import DataSource
 from medcompress.trained.inspection import describe
+from medcompress.trained.networks.architectures import build
 from medcompress.trained.spec import ModelSpec
-from medcompress.trained.splits import DataSource
 
 SPEC = ModelSpec(
     "timm/test_resnet",

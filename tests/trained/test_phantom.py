@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from medcompress.runtime.errors import DataError, MachineError
+from medcompress.trained.data.splits import find_split
 from medcompress.trained.phantom import CLASSES, draw_phantom, write_phantoms
-from medcompress.trained.splits import find_split
 
 
 def test_same_arguments_give_the_same_files(tmp_path: Path):

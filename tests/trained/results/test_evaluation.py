@@ -1,0 +1,130 @@
+"""A model is judged on its own held-out images, wherever they lie now, or on others; what flatters is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from medcompress.benchmarks.metrics import scores, truth
+from medcompress.runtime.errors import CheckpointError, DataError, InputError
+from medcompress.trained.checkpoint import load_checkpoint, rebuild
+from medcompress.trained.data.datasets import ImageDataset
+from medcompress.trained.data.splits import split_of
+from medcompress.trained.learning.prediction import predict
+from medcompress.trained.results.comparison import compare
+from medcompress.trained.results.evaluation import evaluate
+from medcompress.trained.results.run_report import read_run
+
+
+def test_a_checkpoint_is_judged_on_its_test_images(checkpoint: Path, tmp_path: Path) -> None:
+    found = evaluate(checkpoint, out=tmp_path / "left", draws=20)
+    stored = load_checkpoint(checkpoint)
+    decision = stored.spec.decision
+    test = split_of(stored.data, decision.classes).test
+    logits = predict(rebuild(stored), ImageDataset(test, stored.spec.preprocessing))
+    expected = scores(decision, truth([sample.target for sample in test], decision), logits).figures()
+    figures = found.report.parts["test"].figures
+    assert {name: figures[name].value for name in expected} == pytest.approx(expected)
+    assert not found.report.warnings
+    report, parts = read_run(tmp_path / "left")
+    assert report == found.report
+    assert parts["test"].patients[0].startswith("test:patient")
+
+
+def test_images_that_moved_are_the_same_images(checkpoint: Path, phantoms: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(phantoms, tmp_path / "moved"))
+    first, second = evaluate(checkpoint, out=tmp_path / "a"), evaluate(checkpoint, moved, out=tmp_path / "b")
+    assert first.report.parts == second.report.parts
+    assert not second.report.warnings
+    found = compare([tmp_path / "a", tmp_path / "b"])
+    assert found.rows[1].difference is not None and found.rows[1].difference.value == 0
+
+
+@pytest.mark.parametrize("part", ["train", "val", "all"])
+def test_images_the_model_learned_from_are_told(checkpoint: Path, part: str) -> None:
+    found = evaluate(checkpoint, part=part, draws=0)
+    assert list(found.report.parts) == [part]
+    assert "flatter" in found.report.warnings[0]
+
+
+def test_other_images_are_judged_all(checkpoint: Path, phantoms: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(phantoms / "val", tmp_path / "other"))
+    count = len(list(other.rglob("*.png")))
+    found = evaluate(checkpoint, other, draws=0)
+    assert (found.part, found.report.parts["test"].images) == ("test", count)
+    assert found.report.parts["test"].patients < count
+    lone = next(iter(sorted(other.rglob("*.png"))))
+    lone.rename(lone.with_name("nobody.png"))
+    assert "1 file(s) name no patient" in evaluate(checkpoint, other, draws=0).report.warnings[0]
+
+
+def test_images_that_changed_are_told(phantoms: Path, checkpoint: Path, tmp_path: Path) -> None:
+    stored = load_checkpoint(checkpoint)
+    moved = Path(shutil.copytree(phantoms, tmp_path / "data"))
+    payload = torch.load(checkpoint, weights_only=True)
+    payload["data"]["folder"] = str(moved)
+    torch.save(payload, tmp_path / "best.pth")
+    assert not evaluate(tmp_path / "best.pth", draws=0).report.warnings
+    next(iter(sorted((moved / "train").rglob("*.png")))).unlink()
+    assert "may have trained it" in evaluate(tmp_path / "best.pth", draws=0).report.warnings[0]
+    shutil.rmtree(moved)
+    with pytest.raises(DataError, match="--data"):
+        evaluate(tmp_path / "best.pth", draws=0)
+    assert stored.data.folder != str(moved)
+
+
+def test_bad_input_is_refused(checkpoint: Path, phantoms: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(phantoms / "test", tmp_path / "other"))
+    (other / "SYNTHETIC-OPACITY").rename(other / "PNEUMONIA")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="PNEUMONIA"):
+        evaluate(checkpoint, other)
+    with pytest.raises(DataError, match="empty"):
+        evaluate(checkpoint, empty)
+    with pytest.raises(InputError, match="no bundle"):
+        evaluate(empty)
+    with pytest.raises(CheckpointError, match="cannot be opened"):
+        evaluate(tmp_path / "absent.pth")
+    with pytest.raises(InputError, match="ONNX"):
+        evaluate(tmp_path / "model.onnx")
+    with pytest.raises(InputError, match="--variant"):
+        evaluate(checkpoint, variant="onnxruntime-fp32")
+    (empty / "options.json").touch()
+    with pytest.raises(InputError, match="another --out"):
+        evaluate(checkpoint, out=empty)
+    image = next(iter((phantoms / "test").rglob("*.png")))
+    shutil.rmtree(other)
+    shutil.copytree(phantoms / "test", other)
+    (other / "SYNTHETIC-CLEAR" / "broken.png").write_bytes(image.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"broken\.png"):
+        evaluate(checkpoint, other)
+
+
+def test_a_bundle_is_judged_without_torch(pristine_bundle: Path, checkpoint: Path, phantoms: Path) -> None:
+    code = (
+        "import sys, json\nfrom pathlib import Path\nfrom medcompress.trained.results.evaluation import evaluate\n"
+        "found = evaluate(Path(sys.argv[1]), Path(sys.argv[2]), variant='onnxruntime-fp32', draws=0)\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert not found.report.warnings, found.report.warnings\n"
+        "print(json.dumps({n: f.value for n, f in found.report.parts['test'].figures.items()}))"
+    )
+    command = [sys.executable, "-c", code, str(pristine_bundle), str(phantoms)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    expected = evaluate(checkpoint, draws=0).report.parts["test"].figures
+    for name, value in json.loads(done.stdout.splitlines()[-1]).items():
+        assert value == pytest.approx(expected[name].value, abs=1e-4), name
+
+
+def test_a_bundle_needs_images_and_says_what_it_does_not_know(pristine_bundle: Path, phantoms: Path) -> None:
+    with pytest.raises(InputError, match="--data"):
+        evaluate(pristine_bundle)
+    found = evaluate(pristine_bundle, phantoms / "val", draws=0)
+    assert "does not know" in found.report.warnings[0]

@@ -1,0 +1,1 @@
+"""Which images, of whom, labelled how, in which part; and as batches."""

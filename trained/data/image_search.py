@@ -1,0 +1,103 @@
+"""From what a table calls an image to the file, and from the file's name to the patient."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ...benchmarks.samples import PATIENT_PATTERNS
+from ...runtime.errors import DataError
+from ...runtime.images import SUFFIXES
+
+
+def find_images(folder: Path, table: Path, values: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(path within the folder of each value, the folder's images that no value names).
+
+    An image is found by its path within the folder, by such a path behind other folders, or by its bare name
+    anywhere below; with or without the suffix, which may also be another.
+
+    Raises:
+        DataError: no images there, or values that name none or several; the message counts them and names the first.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder; give the one that holds the images")
+    paths: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        within = root[len(str(folder)) :].replace(os.sep, "/").strip("/")
+        for name in files:
+            stem, dot, ending = name.rpartition(".")
+            suffix = dot + ending
+            if suffix.lower() in SUFFIXES and name[0] != ".":
+                path = f"{within}/{name}" if within else name
+                paths.setdefault(path[: len(path) - len(suffix)], []).append(path)
+                names.setdefault(stem, []).append(path)
+    if not paths:
+        raise DataError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))}); give the folder that does")
+    found = [_lookup(value, paths, names) for value in values]
+    absent = [number for number, hits in enumerate(found) if not hits]
+    if absent:
+        raise DataError(
+            f"{table}: {len(absent)} of {len(values)} rows name an image that is not in {folder}, first "
+            f"{values[absent[0]]!r} (row {absent[0] + 2}); add the images, or remove the rows"
+        )
+    doubtful = [number for number, hits in enumerate(found) if len(hits) > 1]
+    if doubtful:
+        hits = found[doubtful[0]]
+        raise DataError(
+            f"{table}: {len(doubtful)} of {len(values)} rows name more than one image, first "
+            f"{values[doubtful[0]]!r} (row {doubtful[0] + 2}): {hits[0]} and {hits[1]}; write the path within {folder}"
+        )
+    files = [hits[0] for hits in found]
+    used = set(files)
+    return files, sorted(path for hits in paths.values() for path in hits if path not in used)
+
+
+def _lookup(value: str, paths: Mapping[str, list[str]], names: Mapping[str, list[str]]) -> list[str]:
+    value = value.replace("\\", "/").strip("/").removeprefix("./")
+    stem, dot, ending = value.rpartition(".")
+    suffix = dot + ending
+    if suffix.lower() not in SUFFIXES | {".dcm", ".dicom"}:
+        stem = value
+    if not stem:
+        return []
+    hits: list[str] = []
+    behind = stem
+    while not hits and behind:  # Of data/train/1.png also train/1.png: the table was made elsewhere.
+        hits = paths.get(behind, [])
+        behind = behind.partition("/")[2]
+    if not hits and "/" not in stem:
+        hits = names.get(stem, [])
+    exact = [hit for hit in hits if hit == value or hit.endswith(suffix)] if suffix else []
+    return exact if len(exact) == 1 else hits
+
+
+def patient_finder(pattern: str | None) -> Callable[[str], str]:
+    """A function that finds the patient in a path within the data folder; an empty one where it names none.
+
+    Args:
+        pattern: regular expression whose first group is the patient, searched in the whole path without its suffix;
+            None tries the names of public sets on the file's own name.
+
+    Raises:
+        DataError: not a regular expression, or without a group.
+    """
+    try:
+        given = re.compile(pattern) if pattern else None
+    except re.error as error:
+        raise DataError(f"patient pattern {pattern!r} is not a regular expression ({error})") from error
+    if given and not given.groups:
+        raise DataError(f"patient pattern {pattern!r} has no group; put the patient in parentheses")
+    usual = [re.compile(known) for known in PATIENT_PATTERNS]
+
+    def find(path: str) -> str:
+        if given:
+            match = given.search(path.rpartition(".")[0])
+            return (match.group(1) or "") if match else ""
+        stem = path.rpartition("/")[2].rpartition(".")[0]
+        return next((match.group(1) for known in usual if (match := known.fullmatch(stem)) and match.group(1)), "")
+
+    return find

@@ -1,0 +1,151 @@
+"""The training step: Lightning's module around a network, its loss, learning rates and validation figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.distributed
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ...benchmarks.metrics import scores, truth
+from ...runtime.errors import InputError
+from ..data.datasets import Batch, normalization_table, normalize
+from ..networks.layers import layer_groups
+from ..spec import ModelSpec
+from .augmentation import augment, augmentation
+from .losses import class_weights, loss
+from .options import TrainOptions
+from .schedules import lowered, rate
+from .strategies import stage_of, stages
+
+
+class Classifier(pl.LightningModule):
+    """AdamW on one network; logs ``loss``, ``val_loss`` and ``val_auroc``.
+
+    Learning rates and frozen layers are functions of the step and of what was logged, not states, so that a resumed
+    training goes on exactly.
+
+    Args:
+        network: (N, C, H, W) to raw outputs (N, classes); trained in place.
+        spec: normalizes the rendered batches, and says what kind of answer is trained.
+        targets: (N, classes) of all training images, for the weights of the classes.
+    """
+
+    def __init__(self, network: nn.Module, spec: ModelSpec, options: TrainOptions, targets: torch.Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.decision = spec.decision
+        self.options = options
+        self.groups = layer_groups(network)
+        self.stages = stages(options, len(self.groups))
+        self.val_losses: list[float] = []
+        self.augmentation = augmentation(options.augmentation, options.flips, spec.preprocessing.colour)
+        weights = class_weights(targets, spec.decision.kind) if options.balance == "loss" else None
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.register_buffer("table", normalization_table(spec.preprocessing), persistent=False)
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(spec.preprocessing, name)).reshape(1, -1, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+        self.class_weights: torch.Tensor | None
+        self.table: torch.Tensor
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+        self._outputs: list[torch.Tensor] = []
+        self._targets: list[torch.Tensor] = []
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Rendered uint8 pixels to raw outputs (N, classes)."""
+        inputs = normalize(pixels, self.table)
+        return self.network(inputs.contiguous(memory_format=torch.channels_last))
+
+    def on_train_epoch_start(self) -> None:
+        # Each epoch draws from its own seed, so that a resumed training draws what an uninterrupted one does.
+        torch.manual_seed((self.options.seed * 100_003 + self.current_epoch) * 1009 + self.global_rank)
+        self._freeze()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        stage = stage_of(self.stages, self.current_epoch)
+        batches = int(self.trainer.num_training_batches)
+        progress = (self.current_epoch - stage.first + batch_idx / batches) / stage.epochs
+        share = rate(self.options.schedule, progress)
+        if self.options.schedule == "plateau":
+            share *= lowered(self.val_losses[stage.first :])
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.options.learning_rate * stage.rates[group["layer"]] * share
+
+    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
+        pixels, targets = batch
+        images = (augment(pixels, self.augmentation) - self.mean) / self.std
+        outputs = self.network(images.contiguous(memory_format=torch.channels_last))
+        found = self._loss(outputs, targets)
+        if not torch.isfinite(found):
+            raise diverged(self.current_epoch + 1, f"batch {batch_index + 1}")
+        self.log("loss", found, on_epoch=True, on_step=False, batch_size=len(targets), sync_dist=True)
+        return found
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        pixels, targets = batch
+        self._outputs.append(self(pixels).float())
+        self._targets.append(targets)
+
+    def on_validation_epoch_end(self) -> None:
+        outputs, targets = self._gathered()
+        if not torch.isfinite(outputs).all():
+            raise diverged(self.current_epoch + 1, "validation")
+        area = scores(self.decision, truth(targets.numpy(), self.decision), outputs.numpy()).auroc
+        weights = None if self.class_weights is None else self.class_weights.cpu()
+        val_loss = loss(outputs, targets, self.decision.kind, self.options, weights)
+        self.val_losses.append(float(val_loss))
+        self.log("val_loss", val_loss)
+        # In double precision: two epochs must not tie by rounding.
+        self.log("val_auroc", torch.tensor(area, dtype=torch.float64))
+
+    def configure_optimizers(self) -> Any:
+        groups: list[dict[str, Any]] = []
+        for layer, (_, parameters) in enumerate(self.groups):
+            for decay, chosen in (
+                (self.options.weight_decay, [p for p in parameters if p.ndim > 1]),
+                (0.0, [p for p in parameters if p.ndim <= 1]),
+            ):
+                if chosen:
+                    groups.append({"params": chosen, "weight_decay": decay, "layer": layer})
+        return torch.optim.AdamW(groups, lr=self.options.learning_rate)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["val_losses"] = self.val_losses
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.val_losses = list(checkpoint["val_losses"])
+
+    def _freeze(self) -> None:
+        rates = stage_of(self.stages, self.current_epoch).rates
+        for share, (_, parameters) in zip(rates, self.groups, strict=True):
+            for parameter in parameters:
+                parameter.requires_grad_(share > 0)
+        self.network.train()
+        for module in self.network.modules():
+            own = list(module.parameters(recurse=False))
+            if isinstance(module, _BatchNorm) and own and not any(p.requires_grad for p in own):
+                module.eval()  # A frozen layer keeps its statistics too.
+
+    def _gathered(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs and targets of all validation images, of all processes, on the CPU."""
+        own = (torch.cat(self._outputs).cpu(), torch.cat(self._targets).cpu())
+        self._outputs.clear()
+        self._targets.clear()
+        if self.trainer.world_size == 1:
+            return own
+        every: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(every, own)
+        return torch.cat([outputs for outputs, _ in every]), torch.cat([targets for _, targets in every])
+
+    def _loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return loss(outputs.float(), targets, self.decision.kind, self.options, self.class_weights)
+
+
+def diverged(epoch: int, where: str) -> InputError:
+    """The error for a loss or weight that is no finite number any more."""
+    return InputError(f"training diverged in epoch {epoch} ({where}: NaN or infinite values); give a lower --lr")

@@ -1,0 +1,134 @@
+"""Lightning's loop around the classifier: on which hardware, in how many processes, stopped how."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+
+from ...runtime.errors import InputError, MachineError
+from ..data.datasets import EpochBatches, ImageDataset, in_order, loader
+from ..data.splits import Split
+from ..spec import ModelSpec
+from .callbacks import Keeper, Reporter
+from .classifier import Classifier
+from .losses import image_weights
+from .options import TrainOptions
+from .runs import LAST, RESUME, interrupted
+
+
+def fit(
+    network: nn.Module,
+    datasets: dict[str, ImageDataset],
+    spec: ModelSpec,
+    options: TrainOptions,
+    keeper: Keeper,
+    opened: Sequence[Logger],
+    resume: bool,
+) -> None:
+    """Train a network in place, from the start or from ``resume.ckpt`` of the keeper's folder.
+
+    Raises:
+        InputError: the training diverged.
+        MachineError: the disk is full.
+        KeyboardInterrupt: stopped by the user; the message says what was kept.
+    """
+    train, val = datasets["train"], datasets["val"]
+    classifier = Classifier(network.to(memory_format=torch.channels_last), spec, options, train.targets)
+    with quiet():
+        trainer = pl.Trainer(
+            **_hardware(options, classifier),
+            max_epochs=options.epochs,
+            accumulate_grad_batches=options.accumulate,
+            gradient_clip_val=options.clip or None,
+            callbacks=[keeper, Reporter(keeper, len(train))],
+            logger=list(opened),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+        share = {"rank": trainer.global_rank, "world": trainer.world_size}
+        weights = image_weights(train.targets).double().numpy() if options.balance == "sampler" else None
+        batches = EpochBatches(len(train), options.batch_size, options.seed, weights, **share)
+        try:
+            trainer.fit(
+                classifier,
+                loader(train, batches),
+                loader(val, in_order(len(val), options.batch_size, **share)),
+                ckpt_path=keeper.out / RESUME if resume else None,
+                weights_only=True,
+            )
+        except InputError as error:
+            kept = f"; the last good epoch is kept in {keeper.out / LAST}" if keeper.history else ""
+            raise InputError(f"{error}{kept}") from error
+        except SystemExit:  # What Lightning makes of an interrupt.
+            raise interrupted(keeper.out, len(keeper.history)) from None
+
+
+def _hardware(options: TrainOptions, classifier: Classifier) -> dict[str, Any]:
+    """What Lightning is to run on: one CPU or GPU, or several processes (its own, or those of torchrun)."""
+    gpu = torch.cuda.is_available()
+    precision = options.precision
+    if precision == "auto":
+        precision = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if gpu else "fp32"
+    devices, nodes = _processes(options)
+    strategy: Any = "auto"
+    if devices * nodes > 1:
+        frozen = any(0 in stage.rates for stage in classifier.stages)
+        strategy = DDPStrategy(process_group_backend="nccl" if gpu else "gloo", find_unused_parameters=frozen)
+    return {
+        "accelerator": "gpu" if gpu else "cpu",
+        "devices": devices,
+        "num_nodes": nodes,
+        "strategy": strategy,
+        "sync_batchnorm": gpu and devices * nodes > 1,
+        "precision": {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision],
+    }
+
+
+def _processes(options: TrainOptions) -> tuple[int, int]:
+    """(on this machine, machines): as torchrun says where it started this process, else as asked for."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", options.devices)), int(os.environ.get("GROUP_WORLD_SIZE", 1))
+
+
+def refuse_hardware(options: TrainOptions, split: Split) -> None:
+    """Refuse what this machine cannot do, before anything long."""
+    gpu = torch.cuda.is_available()
+    if options.precision == "fp16" and not gpu:
+        raise InputError("--precision fp16 needs a GPU; use bf16 or fp32")
+    devices, nodes = _processes(options)
+    if gpu and devices > torch.cuda.device_count():
+        raise MachineError(f"--devices {devices}: this machine has {torch.cuda.device_count()} GPU(s); give fewer")
+    fewest = min(len(split.train) // options.batch_size, len(split.val))
+    if devices * nodes > max(1, fewest):
+        raise InputError(f"--devices {devices}: the data are too few for so many processes; give fewer")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's notes and warnings, and with the interrupt handler put back that it takes away."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    handler = signal.getsignal(signal.SIGINT)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,155 @@
+"""What a training run is asked for."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from ...runtime.errors import InputError
+from ..data.splits import DataSource
+from ..networks.transfer import WeightsInput
+from ..spec import HeadKind
+
+Strategy: TypeAlias = Literal["full", "frozen", "two-stage", "gradual"]
+Schedule: TypeAlias = Literal["one-cycle", "cosine", "plateau", "constant"]
+Loss: TypeAlias = Literal["cross-entropy", "focal"]
+Balance: TypeAlias = Literal["loss", "sampler", "none"]
+Augmentation: TypeAlias = Literal["none", "light", "strong"]
+Flips: TypeAlias = Literal["auto", "none", "horizontal", "both"]
+Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
+Normalization: TypeAlias = Literal["auto", "data", "imagenet"]
+Cache: TypeAlias = Literal["auto", "memory", "disk", "none"]
+
+
+# Options whose flag has another name.
+_FLAGS = {"architecture": "arch", "learning_rate": "lr"}
+
+
+class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Stored beside a run's checkpoints, so that it can be resumed and repeated.
+
+    Attributes:
+        source: of the images, and which of them train.
+        architecture: a name for :func:`medcompress.trained.networks.architectures.resolve`.
+        head: see :mod:`medcompress.trained.networks.heads`.
+        weights: ``scratch``, ``imagenet``, or the path of a checkpoint or of feature weights.
+        weights_input: what another tool's file of weights expects; see :mod:`medcompress.trained.networks.transfer`.
+        size: side of the square input, pixels; 0 takes what the network and the task have.
+        strategy: which layers train when; see :mod:`medcompress.trained.learning.strategies`.
+        backbone_lr: learning rate of everything but the head, as a share of the head's.
+        unfreeze: of the gradual strategy: how many groups of layers, from the head backwards, are ever trained;
+            0 is all.
+        epochs: at most; training stops early when validation does not improve.
+        batch_size: images a step, of each process.
+        accumulate: steps whose gradients are added up before the weights change.
+        learning_rate: the highest of the schedule.
+        weight_decay: of AdamW, on weights, not on biases and norms.
+        clip: largest norm of the gradient; 0 does not clip.
+        schedule: of the learning rate, within each stage of the strategy.
+        loss, label_smoothing: ``focal`` (gamma 2) weighs easy images down.
+        balance: unequal classes: weighed in the ``loss``, drawn equally often by the ``sampler``, or left.
+        augmentation, flips: what training may change in an image; see :mod:`medcompress.trained.learning.augmentation`.
+            ``auto`` flips as the task's anatomy allows, and not at all where the task is not known.
+        normalization: mean and std of the ``data`` at the training size, or ImageNet's; ``auto`` takes those of the
+            initial weights, and of the data where there are none.
+        precision: ``auto`` is fp32 on a CPU and bf16 (or fp16) mixed on a GPU.
+        cache: where decoded, resized images are kept; ``auto`` is memory up to 2 GiB, then disk.
+        patience: epochs without a better validation AUROC before training stops; 0 never stops early.
+        save_every: keep a checkpoint every so many epochs; 0 keeps the best and the last.
+        positive: of two classes, the finding; empty chooses by name.
+        seed: of weights, order, dropout and augmentation.
+        track: ``mlflow``, ``tensorboard``, ``wandb``.
+        devices: GPUs (or CPU processes) of this machine that train together.
+    """
+
+    source: DataSource
+    architecture: str = "resnet18"
+    head: HeadKind = "linear"
+    weights: str = "scratch"
+    weights_input: WeightsInput = "library"
+    size: int = 0
+    strategy: Strategy = "full"
+    backbone_lr: float = 1.0
+    unfreeze: int = 0
+    epochs: int = 10
+    batch_size: int = 32
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    schedule: Schedule = "one-cycle"
+    loss: Loss = "cross-entropy"
+    label_smoothing: float = 0.0
+    balance: Balance = "loss"
+    augmentation: Augmentation = "light"
+    flips: Flips = "auto"
+    normalization: Normalization = "auto"
+    precision: Precision = "auto"
+    cache: Cache = "auto"
+    patience: int = 6
+    save_every: int = 0
+    positive: str = ""
+    seed: int = 0
+    track: tuple[str, ...] = ()
+    devices: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "accumulate", "devices"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1")
+        if self.strategy in ("two-stage", "gradual") and self.epochs < 2:
+            raise ValueError(f"strategy {self.strategy} needs at least 2 epochs")
+        if self.weights_input != "library" and self.normalization != "auto":
+            raise ValueError(f"{self.weights_input} weights bring their own normalization; leave that option out")
+        if self.batch_size < 2:
+            raise ValueError("a batch has at least 2 images")
+        if self.size and not 16 <= self.size <= 4096:
+            raise ValueError(f"size {self.size} is outside 16..4096 pixels")
+        for name, low, high in (
+            ("learning_rate", 0, 10),
+            ("backbone_lr", 0, 10),
+            ("label_smoothing", -1e-12, 1),
+            ("weight_decay", -1e-12, 10),
+            ("clip", -1e-12, math.inf),
+        ):
+            if not low < getattr(self, name) < high:
+                raise ValueError(f"{name.replace('_', ' ')} {getattr(self, name)} is outside {max(0, low)}..{high}")
+
+
+def command_of(options: TrainOptions, out: Path) -> str:
+    """The command that repeats a run, with everything that is not a default."""
+    values = {
+        "data": options.source.folder,
+        **_not_default(options.source, DataSource(options.source.folder), {"folder", "excluded", "fold", "draw"}),
+        **_not_default(options, TrainOptions(options.source), {"source", "track"}),
+    }
+    flags = [(_FLAGS.get(name, name.replace("_", "-")), str(value)) for name, value in values.items()]
+    flags += [("track", name) for name in options.track] + [("out", str(out))]
+    return shlex.join(["medcompress", "train", *(part for name, value in flags for part in (f"--{name}", value))])
+
+
+def _not_default(found: msgspec.Struct, default: msgspec.Struct, left_out: set[str]) -> dict[str, Any]:
+    names = [name for name in found.__struct_fields__ if name not in left_out]
+    return {name: getattr(found, name) for name in names if getattr(found, name) != getattr(default, name)}
+
+
+def refuse_changed(stored: TrainOptions, asked: dict[str, Any]) -> None:
+    """Refuse options for a resumed run that differ from those it began with.
+
+    Args:
+        asked: names and values of :class:`TrainOptions` and :class:`DataSource`.
+
+    Raises:
+        InputError: naming the first difference.
+    """
+    for name, value in asked.items():
+        began = getattr(stored, name) if name in TrainOptions.__struct_fields__ else getattr(stored.source, name)
+        if value != began:
+            raise InputError(
+                f"{name.replace('_', ' ')} {value}: this run was begun with {began}, which cannot be changed in the "
+                "middle; leave the option out, or begin a new run with another --out"
+            )

@@ -1,0 +1,146 @@
+"""A training run's folder: what is kept there, and whether it can be written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from ...runtime.errors import CheckpointError, DataError, InputError, MachineError
+from ...runtime.records import from_json, to_json, write_whole
+from ..checkpoint import load_checkpoint
+from ..data.organize import TABLE, split_table
+from ..data.splits import Split
+from .options import TrainOptions
+
+BEST, LAST, RESUME = "best.pth", "last.pth", "resume.ckpt"
+OPTIONS, WARNINGS = "options.json", "warnings.json"
+# Disk a run needs, in sizes of its weights: best, last, resume (weights and two moments), one of them twice.
+DISK_FACTOR = 9
+
+
+def prepare_folder(out: Path, options: TrainOptions, split: Split, warnings: Sequence[str]) -> None:
+    """Make the folder, and write in it the options, the split and what was said against the data.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / OPTIONS, to_json(options))
+        write_whole(out / TABLE, split_table(split))
+        write_whole(out / WARNINGS, to_json(tuple(warnings)))
+    except OSError as error:
+        raise cannot_write(out, error) from error
+
+
+def state(out: Path) -> Literal["empty", "begun", "resumable", "finished"]:
+    """What a run's folder holds: ``begun`` is a first epoch that was cut off, with nothing to go on from."""
+    if (out / RESUME).is_file():
+        return "resumable"
+    if not (out / BEST).is_file():
+        return "begun" if (out / LAST).is_file() else "empty"
+    # The test figures are the last thing a run writes.
+    try:
+        metrics = load_checkpoint(out / BEST).metrics
+    except CheckpointError as error:
+        raise CheckpointError(f"{out}: holds a {BEST} that cannot be read; give another --out") from error
+    return "finished" if "test_auroc" in metrics else "begun"
+
+
+def check_resume(out: Path) -> None:
+    """Raise a CheckpointError where ``resume.ckpt`` is not what Lightning left there."""
+    path = out / RESUME
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        whole = isinstance(stored, dict) and {"pytorch-lightning_version", "state_dict"} <= set(stored)
+    except Exception:  # a damaged file makes torch raise whatever its reader meets first
+        whole = False
+    if not whole:
+        raise CheckpointError(f"{path}: is damaged; the best epoch so far is {out / BEST}, train anew in another --out")
+
+
+def refuse_other_data(out: Path, split: Split) -> None:
+    """Refuse to resume with other images than the run began with.
+
+    Raises:
+        DataError: naming the first difference.
+    """
+    if load_checkpoint(out / LAST).split == split.fingerprint:
+        return
+    began, now = (
+        {row["file"]: row for row in csv.DictReader(io.StringIO(table.decode()))}
+        for table in (_stored(out / TABLE), split_table(split))
+    )
+    missing, added = sorted(began.keys() - now.keys()), sorted(now.keys() - began.keys())
+    changed = sorted(name for name in began.keys() & now.keys() if began[name] != now[name])
+    differences = [
+        f"{len(names)} {what}, first {names[0]}"
+        for what, names in (("missing", missing), ("new", added), ("with another label, patient or part", changed))
+        if names
+    ]
+    raise DataError(
+        f"{split.folder}: its images are not those this training began with "
+        f"({'; '.join(differences) or 'some files have another size'}); restore them, or train anew"
+    )
+
+
+def read_options(out: Path) -> TrainOptions:
+    """The options a run was started with.
+
+    Raises:
+        InputError: they are not there, or damaged.
+    """
+    return from_json(_stored(out / OPTIONS), TrainOptions, str(out / OPTIONS))
+
+
+def read_warnings(out: Path) -> tuple[str, ...]:
+    """What was said against a run's data when it was started.
+
+    Raises:
+        InputError: they are not there, or damaged.
+    """
+    return from_json(_stored(out / WARNINGS), tuple[str, ...], str(out / WARNINGS))
+
+
+def _stored(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); start the training again") from error
+
+
+def refuse_full_disk(out: Path, network: nn.Module) -> None:
+    """Raise a MachineError where the checkpoints of this network will not fit."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    free = shutil.disk_usage(out).free
+    if free < DISK_FACTOR * weights:
+        raise MachineError(
+            f"{out}: has {free >> 20} MiB free, this training needs {DISK_FACTOR * weights >> 20} MiB; "
+            "free disk space or give another --out"
+        )
+
+
+def interrupted(out: Path, epochs: int) -> KeyboardInterrupt:
+    """What a training stopped by the user ends with, after so many finished epochs."""
+    if not epochs:
+        return KeyboardInterrupt("stopped in the first epoch; nothing was kept")
+    return KeyboardInterrupt(
+        f"stopped after epoch {epochs}; the best one so far is {out / BEST}, "
+        f"go on with: medcompress train --resume {out}"
+    )
+
+
+def cannot_write(folder: Path, error: BaseException) -> MachineError:
+    """The error for an output folder that cannot be written, or a full disk."""
+    reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
+    return MachineError(
+        f"{folder}: cannot be written ({reason}); free disk space or give another --out. "
+        "Checkpoints already written there are whole"
+    )

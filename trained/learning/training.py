@@ -1,0 +1,243 @@
+"""Training a classifier from a data set to ``best.pth``."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from lightning.pytorch.loggers import Logger
+from torch import nn
+
+from ...benchmarks.metrics import scores, truth
+from ...benchmarks.progress import console, leads, rank, stage
+from ...runtime.decision import Decision
+from ...runtime.errors import InputError
+from ...runtime.preprocessing import Preprocessing
+from ..checkpoint import Checkpoint, load_checkpoint, rebuild, save_checkpoint
+from ..data.datasets import ImageDataset, choose_cache
+from ..data.splits import Split, moved, split_of
+from ..data.statistics import find_colour, mean_and_std
+from ..data.suspicions import look_at
+from ..networks.architectures import build, check_forward, default_size, imagenet_statistics, resolve
+from ..networks.transfer import Loaded, load_initial
+from ..results.run_report import artifacts, write_run_report
+from ..results.trackers import finish, loggers, require_trackers
+from ..spec import ModelSpec
+from ..tasks import TASKS, decision_for
+from .callbacks import Keeper
+from .fitting import fit, refuse_hardware
+from .options import Cache, TrainOptions, command_of, refuse_changed
+from .prediction import predict
+from .runs import (
+    BEST,
+    LAST,
+    RESUME,
+    cannot_write,
+    check_resume,
+    prepare_folder,
+    read_options,
+    read_warnings,
+    refuse_full_disk,
+    refuse_other_data,
+    state,
+)
+
+
+def train(options: TrainOptions, out: Path, skip_unreadable: bool = False) -> Path:
+    """Train, and return the path of ``best.pth`` in ``out``.
+
+    The folder also gets ``last.pth``, ``options.json``, ``split.csv``, ``warnings.json``, the run's report (see
+    :mod:`medcompress.trained.results.run_report`) and, until the run is finished, ``resume.ckpt``. Progress goes to
+    stderr. The same options give the same weights on the same machine's CPU.
+
+    Args:
+        skip_unreadable: leave images out that cannot be read, rather than refuse them.
+
+    Raises:
+        DataError: the data cannot be used; see :func:`medcompress.trained.data.splits.split_of`.
+        InputError: ``out`` holds another run, the options do not fit, or the training diverged.
+        MachineError: ``out`` cannot be written, the disk is full, or weights cannot be downloaded.
+        KeyboardInterrupt: stopped by the user; the message says what was kept.
+    """
+    if state(out) in {"resumable", "finished"}:
+        raise InputError(f"{out}: holds a training already; give another --out, or go on with --resume {out}")
+    return _run(options, out, resume=False, skip_unreadable=skip_unreadable)
+
+
+def resume(out: Path, data: Path | None = None, asked: dict[str, Any] | None = None) -> Path:
+    """Go on with an interrupted training after its last finished epoch; the end is that of one never interrupted.
+
+    Args:
+        out: the folder of the run.
+        data: where the images lie now; None looks where they were.
+        asked: options the user gave again, by name; they must be those the run began with.
+
+    Raises:
+        InputError: nothing to resume there.
+        DataError: the images are not those the run began with.
+        MachineError, KeyboardInterrupt: see :func:`train`.
+    """
+    found = state(out)
+    if found != "resumable":
+        why = "its training is finished" if found == "finished" else "no finished epoch is kept there"
+        raise InputError(f"{out}: nothing to resume, {why}; start one with: medcompress train --data DIR")
+    options = read_options(out)
+    asked = dict(asked or {})
+    if "architecture" in asked:
+        asked["architecture"] = resolve(asked["architecture"])
+    refuse_changed(options, asked)
+    if data is not None:
+        options = msgspec.structs.replace(options, source=moved(options.source, data.resolve()))
+    return _run(options, out, resume=True)
+
+
+def settle(options: TrainOptions, split: Split) -> TrainOptions:
+    """Fill in what is left to the network and the task: the input's size and the flips."""
+    architecture = resolve(options.architecture)
+    known = TASKS.get(split.task)
+    size = options.size or (known.size if known and known.size < 224 else default_size(architecture))
+    flips = options.flips
+    if flips == "auto":
+        flips = known.flips if known else "none"
+    return msgspec.structs.replace(options, architecture=architecture, size=size, flips=flips)
+
+
+def _run(options: TrainOptions, out: Path, *, resume: bool, skip_unreadable: bool = False) -> Path:
+    started = time.monotonic()
+    require_trackers(options.track)
+    split = split_of(options.source)
+    options = settle(options, split)
+    refuse_hardware(options, split)
+    loaded: Loaded | None = None
+    if resume:
+        refuse_other_data(out, split)
+        check_resume(out)
+        spec, warnings = load_checkpoint(out / LAST).spec, read_warnings(out)
+        network = build(spec)
+    else:
+        # The network first: an error in it is told before every image is read.
+        spec, network, loaded = _initial(options, split)
+        source, split, found = look_at(options.source, split, skip_unreadable)
+        options = msgspec.structs.replace(options, source=source)
+        warnings = (*warnings_of(split), *found)
+        if loaded.missing:
+            warnings += (f"{len(loaded.missing)} tensors of the backbone are not in {loaded.weights}, and are drawn",)
+    _say_data(split, spec.decision, warnings)
+    prepare_folder(out, options, split, warnings)
+    refuse_full_disk(out, network)
+    with _datasets(split, spec.preprocessing, options.cache, out) as datasets:
+        if loaded is not None:
+            spec = msgspec.structs.replace(spec, preprocessing=_normalization(options, loaded, datasets["train"]))
+        for dataset in datasets.values():
+            dataset.preprocessing = spec.preprocessing
+        template = Checkpoint(spec, {}, options.source, split.fingerprint)
+        keeper = Keeper(out, template, options.patience, options.save_every)
+        opened = loggers(
+            options.track, out, _topic(split), f"{out.parent.name}/{out.name}", msgspec.to_builtins(options)
+        )
+        fit(network, datasets, spec, options, keeper, opened, resume)
+        if leads():
+            _judge(options, split, datasets, keeper, opened, warnings, time.monotonic() - started)
+    return out / BEST
+
+
+def _judge(
+    options: TrainOptions,
+    split: Split,
+    datasets: dict[str, ImageDataset],
+    keeper: Keeper,
+    opened: Sequence[Logger],
+    warnings: Sequence[str],
+    seconds: float,
+) -> None:
+    """Judge the best epoch on the held-out images, once, and leave what a finished run leaves."""
+    stage("Judging the best epoch")
+    out = keeper.out
+    best = dataclasses.replace(load_checkpoint(out / BEST), history=keeper.history)
+    network = rebuild(best).to("cuda" if torch.cuda.is_available() else "cpu")
+    logits = {part: predict(network, datasets[part]) for part in ("val", "test")}
+    write_run_report(out, best, split, logits, options, seconds, command_of(options, out), warnings)
+    decision = best.spec.decision
+    target = truth([sample.target for sample in split.test], decision)
+    tested = {f"test_{name}": value for name, value in scores(decision, target, logits["test"]).figures().items()}
+    try:
+        save_checkpoint(out / BEST, dataclasses.replace(best, metrics=best.metrics | tested))
+        (out / RESUME).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    finish(opened, tested, artifacts(out), out / BEST, _topic(split))
+
+
+def _initial(options: TrainOptions, split: Split) -> tuple[ModelSpec, nn.Module, Loaded]:
+    """The network with its initial weights; its mean and std are the weights' own, or not yet known."""
+    decision = decision_for(split.classes, options.positive, split.multilabel)
+    preprocessing = Preprocessing((options.size, options.size), find_colour(split.train))
+    spec = ModelSpec(options.architecture, preprocessing, decision, options.head)
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        network = build(spec)
+        loaded = load_initial(network, spec, options.weights, options.weights_input)
+    check_forward(network, spec)
+    if options.weights != "scratch":
+        stage(str(loaded))
+    return spec, network, loaded
+
+
+def _normalization(options: TrainOptions, loaded: Loaded, train: ImageDataset) -> Preprocessing:
+    """The preprocessing with mean and std: of the initial weights, of the data, or ImageNet's."""
+    if options.normalization == "imagenet":
+        mean, std = imagenet_statistics(options.architecture)
+    elif options.normalization == "data" or loaded.mean is None or loaded.std is None:
+        mean, std = mean_and_std(train)
+    else:
+        mean, std = loaded.mean, loaded.std
+    return msgspec.structs.replace(train.preprocessing, mean=mean, std=std)
+
+
+@contextmanager
+def _datasets(split: Split, preprocessing: Preprocessing, asked: Cache, out: Path) -> Iterator[dict[str, ImageDataset]]:
+    """The three parts; their cache on the disk, if they need one, is removed at the end."""
+    cache = choose_cache(asked, sum(map(len, split.parts.values())), preprocessing)
+    files = {part: out / f".{part}-{rank()}.npy" for part in split.parts}
+    try:
+        yield {
+            part: ImageDataset(samples, preprocessing, cache=cache, name=f"{part} images", file=files[part])
+            for part, samples in split.parts.items()
+        }
+    finally:
+        for file in files.values():
+            file.unlink(missing_ok=True)
+
+
+def _topic(split: Split) -> str:
+    """What a tracker files the run under: the task, or the folder's name."""
+    return split.task or split.folder.name
+
+
+def warnings_of(split: Split) -> list[str]:
+    """What finding the images brought up, a sentence each."""
+    found = list(split.notes)
+    if split.unrecognised:
+        found.append(
+            f"{split.unrecognised} file(s) name no patient, so each counts as a patient of its own; "
+            "name patients with --patient-pattern or --patients-csv"
+        )
+    return found
+
+
+def _say_data(split: Split, decision: Decision, warnings: Sequence[str]) -> None:
+    counts = ", ".join(f"{part} {len(getattr(split, part))}" for part in ("train", "val", "test"))
+    finding = f", finding {decision.positive}" if decision.positive else ""
+    console.print(
+        f"{len(split.classes)} classes ({', '.join(split.classes)}{finding}); images: {counts}",
+        style="dim",
+        soft_wrap=True,
+    )
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
