@@ -46,6 +46,11 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checks: Checks | None = None
 
     @property
+    def held_out(self) -> int:
+        """How many images it was judged on; one with several findings stands in :attr:`images` several times."""
+        return self.checks.held_out if self.checks else sum(self.images.values())
+
+    @property
     def reference_row(self) -> Row:
         """The row all others are compared with."""
         return next(row for row in self.rows if row.name == self.reference)

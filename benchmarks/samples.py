@@ -39,13 +39,19 @@ class Sample(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> int:
-        """Index of its class, where it has exactly one; of several findings, the first."""
-        return self.target.index(1)
+        """Index of its class, where it has exactly one; of several findings the first, and -1 of none."""
+        return self.target.index(1) if 1 in self.target else -1
 
 
 def one_hot(label: int, classes: int) -> tuple[int, ...]:
     """The target of an image of one class."""
     return tuple(int(index == label) for index in range(classes))
+
+
+def count_by_class(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, int]:
+    """How many images have each class; one with several findings counts for each."""
+    counts = Counter(c for sample in samples for c, value in enumerate(sample.target) if value == 1)
+    return {name: counts[c] for c, name in enumerate(classes)}
 
 
 def find_samples(folder: Path, classes: Sequence[str] = (), patient_pattern: str | None = None) -> list[Sample]:

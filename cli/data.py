@@ -74,11 +74,13 @@ def command(data: str, out: Path | None, copy: bool, leaks: bool, as_json: bool,
 
 
 def _leaks(split: Split) -> tuple[str, ...]:
-    """What the held-out images share with the training images, in words."""
-    from ..benchmarks.leaks import check
+    """What the test images share with the others: in words, then the files."""
     from ..benchmarks.scan import scan
+    from ..trained.data.suspicions import leaks_of
 
-    return check(scan(split.train), scan((*split.val, *split.test))).findings
+    found = leaks_of(scan([sample for samples in split.parts.values() for sample in samples]), split)
+    pairs = [f"{pair.second} = {pair.first} {pair.change}".rstrip() for pair in (*found.exact, *found.near)]
+    return (*found.findings, *pairs)
 
 
 def _show(found: Described) -> None:

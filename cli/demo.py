@@ -74,7 +74,7 @@ def command(out: Path, as_json: bool) -> int:
         threads = opened.manifest.threads
         print_json(Benchmarked(str(bundle), report.chosen, report.reference, str(images), threads, report.cpu, rows))
         return 0 if report.verdict == "pass" and found.runs else 1
-    title = f"SYNTHETIC phantom radiographs, {sum(report.images.values())} test images, {report.cpu.kind}, 1 thread"
+    title = f"SYNTHETIC phantom radiographs, {report.held_out} test images, {report.cpu.kind}, 1 thread"
     print_table(rows, title, report.chosen)
     click.echo(f"{report.verdict.upper()}: {report.reason}")
     click.echo("The images are synthetic: nothing here says anything about real radiographs.")

@@ -65,8 +65,7 @@ def command(
         from .table import print_table
 
         click.echo(f"{report.verdict.upper()}: {report.reason}")
-        images = sum(report.images.values())
-        title = f"{report.model}; {images} held-out images; {report.threads} thread(s), {report.cpu.kind}"
+        title = f"{report.model}; {report.held_out} held-out images; {report.threads} thread(s), {report.cpu.kind}"
         print_table(report.rows, title, report.chosen)
         click.echo(f"bundle: {outcome.bundle}\nreport: {outcome.bundle / 'report.html'}")
     return 0 if report.verdict == "pass" else 1

@@ -92,6 +92,7 @@ def _choice(*names: str) -> click.Choice[str]:
 @click.option("--folds", default=0, type=click.IntRange(0), help="Cross-validation by patient, in K trainings.")
 @click.option("--repeats", default=1, type=click.IntRange(1), help="Train so many times, from --seed on.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read; they are listed.")
+@click.option("--drop-leaks", is_flag=True, help="Leave out training images that are copies of held-out ones.")
 @click.option("--devices", default=1, show_default=True, type=click.IntRange(1), help="GPUs, or processes of the CPU.")
 @click.option("--track", multiple=True, type=_choice("mlflow", "tensorboard", "wandb"), help="May be repeated.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="[default: runs/DATA-ARCH]")
@@ -149,9 +150,10 @@ def _train(params: dict[str, Any]) -> Sequence[Path]:
         raise InputError(f"{error}; see medcompress train --help") from error
     name = f"{Path(params['data']).resolve().stem}-{options.architecture.rpartition('/')[2]}"
     out: Path = params["out"] or Path("runs") / name
+    left_out = {name: params[name] for name in ("skip_unreadable", "drop_leaks")}
     if params["folds"] or params["repeats"] > 1:
-        return run_study(parts_of(options, params["folds"], params["repeats"]), out, params["skip_unreadable"])
-    return [train(options, out, params["skip_unreadable"])]
+        return run_study(parts_of(options, params["folds"], params["repeats"]), out, **left_out)
+    return [train(options, out, **left_out)]
 
 
 def _moved(data: str | None) -> Path | None:
@@ -162,7 +164,7 @@ def _given(context: click.Context) -> dict[str, Any]:
     """The options of a resumed run that the user named again, in the call or in a file."""
     default = click.core.ParameterSource.DEFAULT
     given = {name: value for name, value in context.params.items() if context.get_parameter_source(name) is not default}
-    for name in ("out", "folds", "repeats", "skip_unreadable"):
+    for name in ("out", "folds", "repeats", "skip_unreadable", "drop_leaks"):
         if name in given:
             raise InputError(f"--{name.replace('_', '-')} does not go with --resume; leave it out")
     kept = {name: given[name] for name in (*_FIELDS, *SOURCE, "per_class") if name in given}

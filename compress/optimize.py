@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,13 +16,13 @@ from ..benchmarks.progress import stage as say
 from ..benchmarks.rendering import render_all
 from ..benchmarks.report import SCHEMA as REPORT_SCHEMA
 from ..benchmarks.report import Report
-from ..benchmarks.samples import pixel_hashes
+from ..benchmarks.samples import count_by_class, pixel_hashes
 from ..benchmarks.tolerance import Tolerance
 from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
 from ..runtime.errors import DataError, MachineError
 from ..runtime.hardware import this_cpu
 from ..trained.checkpoint import Checkpoint, load_checkpoint, rebuild
-from ..trained.data.splits import Split, split_of
+from ..trained.data.splits import Split, moved, split_of
 from . import calibration
 from .assembly import assemble
 from .choice import caution, choose
@@ -138,8 +137,7 @@ def _run(
         samples = calibration.choose(split.train, options.seed)
         hashes = pixel_hashes(samples)
         render_all([sample.path for sample in samples], preprocessing, "Reading", folder / "images.npy")
-        counts = Counter(split.classes[sample.label] for sample in samples)
-        return Calibration(options.seed, tuple(hashes), dict(counts))
+        return Calibration(options.seed, tuple(hashes), count_by_class(samples, split.classes))
 
     def export(folder: Path) -> _Export:
         from .export import export
@@ -166,7 +164,7 @@ def _run(
     _, found = workspace.stage("measure", f"Measuring {len(candidates)} variants", _Measured, measure)
     rows = (*found.rows, *problems)
     verdict, chosen, reason = choose(rows, recipes)
-    images = dict(Counter(split.classes[sample.label] for sample in split.test))
+    images = count_by_class(split.test, split.classes)
     report = Report(
         schema=REPORT_SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -199,8 +197,8 @@ def _run(
 def _find_data(checkpoint: Checkpoint, options: Options) -> Split:
     source = checkpoint.data
     if options.data is not None:
-        source = msgspec.structs.replace(source, folder=str(options.data.absolute()))
-    elif not Path(source.folder).is_dir():
+        source = moved(source, options.data.absolute())
+    elif not Path(source.folder).exists():
         raise DataError(
             f"{options.checkpoint}: was trained on {source.folder}, which is not there any more; "
             "give the folder with --data"

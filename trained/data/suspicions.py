@@ -7,46 +7,69 @@ from pathlib import Path
 import msgspec
 
 from ...benchmarks.confounding import confounds
-from ...benchmarks.leaks import check
-from ...benchmarks.scan import name_unreadable, refuse_unreadable, scan
-from ...runtime.errors import DataError
+from ...benchmarks.leaks import Leaks, check
+from ...benchmarks.scan import Scan, name_unreadable, refuse_unreadable, scan
 from .splits import DataSource, Split, split_of
 
+# Parts that are drawn are drawn anew when images are left out, which may part other copies.
+ROUNDS = 5
 
-def look_at(source: DataSource, split: Split, skip_unreadable: bool) -> tuple[DataSource, Split, tuple[str, ...]]:
+
+def look_at(
+    source: DataSource, split: Split, *, skip_unreadable: bool = False, drop_leaks: bool = False
+) -> tuple[DataSource, Split, tuple[str, ...]]:
     """Look at every image once.
 
     Leaks and confounding are warned of; they block where figures are proven: in ``optimize``.
 
+    Args:
+        skip_unreadable: leave images out that cannot be read, rather than refuse them.
+        drop_leaks: leave training images out that are copies of held-out ones.
+
     Returns:
-        The source and the split, without the unreadable images where these are skipped, and warnings, a sentence
-        each.
+        The source and the split without what was left out, and warnings, a sentence each.
 
     Raises:
-        DataError: images that cannot be read, all named on stderr, and not to be skipped.
+        DataError: images that cannot be read, all named on stderr; or what is left is too little.
         MachineError: scikit-learn is not installed.
     """
-    held_in, held_out = [*split.train, *split.val], split.test
-    scanned = scan([*held_in, *held_out])
+    scanned = scan([sample for samples in split.parts.values() for sample in samples])
     warnings: list[str] = []
     if scanned.unreadable:
         if not skip_unreadable:
             refuse_unreadable(scanned, "mend or remove them, or leave them out with --skip-unreadable")
         name_unreadable(scanned)
-        names = [Path(bad.path).relative_to(split.folder).as_posix() for bad in scanned.unreadable]
-        source = msgspec.structs.replace(source, excluded=(*source.excluded, *names))
-        warnings.append(f"{len(names)} images that cannot be read were left out")
-        # What is drawn anew without them may be drawn otherwise; so it is looked up again, not cut out.
-        split = split_of(source)
-        held_in, held_out = [*split.train, *split.val], split.test
-        scanned = scan([*held_in, *held_out])
-        if scanned.unreadable:
-            raise DataError(f"{scanned.unreadable[0].path}: changed while it was read; run the training again")
-    leaks = check(scanned.part(held_in), scanned.part(held_out))
+        source, split = _without(source, split, {entry.path for entry in scanned.unreadable})
+        warnings.append(f"{len(scanned.unreadable)} images that cannot be read were left out")
+    leaks = leaks_of(scanned, split)
+    dropped = 0
+    for _ in range(ROUNDS):
+        copies = {pair.first for pair in (*leaks.exact, *leaks.near)}
+        if not (drop_leaks and copies):
+            break
+        dropped += len(copies)
+        source, split = _without(source, split, copies)
+        leaks = leaks_of(scanned, split)
+    if dropped:
+        warnings.append(f"{dropped} training images that are copies of held-out ones were left out")
     warnings += [f"leak: {finding}" for finding in leaks.findings]
     if leaks.spoils:
-        warnings.append("the test figures will be better than on new patients; optimize will refuse these data")
+        warnings.append(
+            "the test figures will be better than on new patients, and optimize will refuse these data; "
+            "--drop-leaks leaves such training images out"
+        )
     confounding = confounds(scanned, split.classes)
     if confounding.finding:
         warnings.append(confounding.finding)
     return source, split, tuple(warnings)
+
+
+def leaks_of(scanned: Scan, split: Split) -> Leaks:
+    """What the test images share with those that trained or chose the epoch."""
+    return check(scanned.part((*split.train, *split.val)), scanned.part(split.test))
+
+
+def _without(source: DataSource, split: Split, paths: set[str]) -> tuple[DataSource, Split]:
+    names = sorted(Path(path).relative_to(split.folder).as_posix() for path in paths)
+    source = msgspec.structs.replace(source, excluded=(*source.excluded, *names))
+    return source, split_of(source, split.classes)

@@ -41,7 +41,9 @@ def parts_of(options: TrainOptions, folds: int, repeats: int) -> dict[str, Train
     }
 
 
-def run_study(parts: dict[str, TrainOptions], out: Path, skip_unreadable: bool = False) -> list[Path]:
+def run_study(
+    parts: dict[str, TrainOptions], out: Path, *, skip_unreadable: bool = False, drop_leaks: bool = False
+) -> list[Path]:
     """Train each part in its folder within ``out``; a study started again goes on where it was stopped.
 
     Returns:
@@ -63,5 +65,5 @@ def run_study(parts: dict[str, TrainOptions], out: Path, skip_unreadable: bool =
         elif holds == "resumable":
             found.append(resume(folder, asked=asked))
         else:
-            found.append(train(options, folder, skip_unreadable))
+            found.append(train(options, folder, skip_unreadable=skip_unreadable, drop_leaks=drop_leaks))
     return found

@@ -49,7 +49,7 @@ from .runs import (
 )
 
 
-def train(options: TrainOptions, out: Path, skip_unreadable: bool = False) -> Path:
+def train(options: TrainOptions, out: Path, *, skip_unreadable: bool = False, drop_leaks: bool = False) -> Path:
     """Train, and return the path of ``best.pth`` in ``out``.
 
     The folder also gets ``last.pth``, ``options.json``, ``split.csv``, ``warnings.json``, the run's report (see
@@ -57,7 +57,7 @@ def train(options: TrainOptions, out: Path, skip_unreadable: bool = False) -> Pa
     stderr. The same options give the same weights on the same machine's CPU.
 
     Args:
-        skip_unreadable: leave images out that cannot be read, rather than refuse them.
+        skip_unreadable, drop_leaks: see :func:`medcompress.trained.data.suspicions.look_at`.
 
     Raises:
         DataError: the data cannot be used; see :func:`medcompress.trained.data.splits.split_of`.
@@ -67,7 +67,7 @@ def train(options: TrainOptions, out: Path, skip_unreadable: bool = False) -> Pa
     """
     if state(out) in {"resumable", "finished"}:
         raise InputError(f"{out}: holds a training already; give another --out, or go on with --resume {out}")
-    return _run(options, out, resume=False, skip_unreadable=skip_unreadable)
+    return _run(options, out, resume=False, skip_unreadable=skip_unreadable, drop_leaks=drop_leaks)
 
 
 def resume(out: Path, data: Path | None = None, asked: dict[str, Any] | None = None) -> Path:
@@ -108,7 +108,9 @@ def settle(options: TrainOptions, split: Split) -> TrainOptions:
     return msgspec.structs.replace(options, architecture=architecture, size=size, flips=flips)
 
 
-def _run(options: TrainOptions, out: Path, *, resume: bool, skip_unreadable: bool = False) -> Path:
+def _run(
+    options: TrainOptions, out: Path, *, resume: bool, skip_unreadable: bool = False, drop_leaks: bool = False
+) -> Path:
     started = time.monotonic()
     require_trackers(options.track)
     split = split_of(options.source)
@@ -123,7 +125,7 @@ def _run(options: TrainOptions, out: Path, *, resume: bool, skip_unreadable: boo
     else:
         # The network first: an error in it is told before every image is read.
         spec, network, loaded = _initial(options, split)
-        source, split, found = look_at(options.source, split, skip_unreadable)
+        source, split, found = look_at(options.source, split, skip_unreadable=skip_unreadable, drop_leaks=drop_leaks)
         options = msgspec.structs.replace(options, source=source)
         warnings = (*warnings_of(split), *found)
         if loaded.missing:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ...benchmarks.assessment import DRAWS
 from ...benchmarks.metrics import require_scikit_learn
 from ...benchmarks.progress import track
-from ...benchmarks.samples import Sample
+from ...benchmarks.samples import Sample, count_by_class
 from ...runtime.bundle import MANIFEST
 from ...runtime.decision import Decision
 from ...runtime.errors import CheckpointError, DataError, ImageError, InputError
@@ -22,7 +22,7 @@ from ...runtime.preprocessing import Preprocessing
 from ..data.held_out import Part, find_images
 from ..data.splits import DataSource
 from .predictions import predictions_of
-from .run_report import METRICS, Data, RunReport, Training, count_by_class, plain_history, write_report
+from .run_report import METRICS, Data, RunReport, Training, plain_history, write_report
 
 _BATCH = 32
 

@@ -9,7 +9,6 @@ curves.png, confusion.png, roc.png, pr.png, reliability.png
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +22,7 @@ import numpy.typing as npt
 
 from ...benchmarks.assessment import DRAWS, Assessment, assess_judged
 from ...benchmarks.plots import confusion_plot, learning_plot, precision_recall_plot, reliability_plot, roc_plot
-from ...benchmarks.samples import Sample
+from ...benchmarks.samples import count_by_class
 from ...runtime.decision import Decision
 from ...runtime.errors import InputError, MachineError
 from ...runtime.hardware import Cpu, this_cpu
@@ -260,12 +259,6 @@ def read_run(folder: Path) -> tuple[RunReport, dict[str, Predictions]]:
 def plain_history(history: Sequence[Mapping[str, float]]) -> list[dict[str, float | None]]:
     """Rows JSON can hold: what is not a finite number is None."""
     return [{name: float(value) if np.isfinite(value) else None for name, value in row.items()} for row in history]
-
-
-def count_by_class(samples: Sequence[Sample], classes: Sequence[str]) -> dict[str, int]:
-    """Images that have each class."""
-    counts = Counter(c for sample in samples for c, value in enumerate(sample.target) if value == 1)
-    return {name: counts[c] for c, name in enumerate(classes)}
 
 
 def _versions() -> dict[str, str]:
