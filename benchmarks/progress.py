@@ -27,7 +27,7 @@ console = Console(stderr=True, highlight=False, quiet=not leads())
 
 def stage(text: str) -> None:
     """Say what begins, or what came of it, on a line of its own."""
-    console.print(text, markup=False)
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def track(items: Iterable[T], title: str, total: float | None = None) -> Iterator[T]:

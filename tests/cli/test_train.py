@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -181,6 +183,91 @@ def test_config_file_and_flags_above_it(data: Path, tmp_path: Path):
             CliRunner().invoke(command, ["--config", str(config)], catch_exceptions=False)
     config.write_text("epochs: many")
     assert CliRunner().invoke(command, ["--config", str(config)]).exit_code == 2
+
+
+def test_the_command_that_repeats_a_run_says_all_of_it(tmp_path: Path):
+    """Every option away from its default, through the command line and back."""
+    from medcompress.cli.train import _FIELDS
+    from medcompress.trained.data.splits import DataSource
+    from medcompress.trained.learning.options import TrainOptions, command_of
+
+    table = tmp_path / "a table.csv"
+    table.touch()
+    source = DataSource(
+        str(tmp_path), "(p\\d+)", table=str(table), task="chexpert", uncertain="ones", per_class=5, seed=4
+    )
+    options = TrainOptions(
+        source, "timm/resnet50", head="mlp-bn", weights="imagenet", size=96, strategy="gradual", backbone_lr=0.1,
+        unfreeze=3, epochs=7, batch_size=4, accumulate=2, learning_rate=0.01, weight_decay=0.1, clip=2.0,
+        schedule="plateau", loss="focal", label_smoothing=0.2, balance="sampler", augmentation="strong", flips="both",
+        normalization="data", precision="bf16", cache="disk", patience=2, save_every=3, positive="Edema", seed=4,
+        track=("mlflow", "tensorboard"), devices=2,
+    )  # fmt: skip
+    assert all(
+        getattr(options, name) != getattr(TrainOptions(source), name) for name in _FIELDS if name[:8] != "weights_"
+    )
+    words = shlex.split(command_of(options, tmp_path / "o"))
+    assert words[:2] == ["medcompress", "train"]
+    printed = yaml.safe_load(CliRunner().invoke(command, [*words[2:], "--print-config"]).stdout)
+    named = {"arch": "architecture", "lr": "learning_rate"}
+    found = {named.get(name, name.replace("-", "_")): value for name, value in printed.items()}
+    for name in _FIELDS:
+        value = getattr(options, name)
+        assert found[name] == (list(value) if isinstance(value, tuple) else value), name
+    for name in ("table", "task", "uncertain", "patient_pattern", "per_class"):
+        assert found[name] == getattr(source, name), name
+
+
+def test_low_data_with_repeated_seeds(data: Path, tmp_path: Path):
+    arguments = ["--data", str(data), *SMALL, "--epochs", "1", "--per-class", "3", "--repeats", "2", "--seed", "5"]
+    arguments += ["--out", str(tmp_path / "o"), "--json"]
+    document = json.loads(CliRunner().invoke(command, arguments, catch_exceptions=False).stdout)
+    runs = [Path(row["checkpoint"]).parent for row in document["trainings"]]
+    assert [run.name for run in runs] == ["seed-5", "seed-6"]
+    trained = [set(_files_of(run, "train")) for run in runs]
+    assert [len(files) for files in trained] == [6, 6] and trained[0] != trained[1]
+    # The same images judge all of them.
+    assert _files_of(runs[0], "test") == _files_of(runs[1], "test")
+
+
+def _files_of(run: Path, part: str) -> list[str]:
+    with (run / "split.csv").open() as file:
+        return [row["file"] for row in csv.DictReader(file) if row["split"] == part]
+
+
+def test_medical_transfer_keeps_the_backbone_and_its_normalization(data: Path, tmp_path: Path):
+    from medcompress.trained.checkpoint import load_checkpoint
+
+    first = ["--data", str(data), *SMALL, "--epochs", "1", "--out", str(tmp_path / "first"), "--save-every", "1"]
+    CliRunner().invoke(command, first, catch_exceptions=False)
+    weights = tmp_path / "first" / "epoch-001.pth"
+    second = ["--data", str(data), *SMALL, "--epochs", "1", "--strategy", "frozen", "--head", "mlp-bn"]
+    second += ["--weights", str(weights), "--out", str(tmp_path / "second"), "--seed", "1"]
+    told = CliRunner().invoke(command, second, catch_exceptions=False).stderr
+    assert f"weights from {weights}" in told and "100.0%" in told
+    a, b = (load_checkpoint(path) for path in (weights, tmp_path / "second" / "best.pth"))
+    assert a.spec.preprocessing == b.spec.preprocessing and b.spec.head == "mlp-bn"
+    backbone = [name for name in a.weights if name in b.weights]
+    assert len(backbone) > 50 and any(name.endswith("running_mean") for name in backbone)
+    assert all(torch.equal(a.weights[name], b.weights[name]) for name in backbone)
+
+
+def test_a_run_is_tracked_and_its_checkpoint_registered(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from mlflow import MlflowClient
+
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--data", str(data), *SMALL, "--out", "o", "--track", "mlflow", "--json"]
+    metrics = json.loads(CliRunner().invoke(command, arguments, catch_exceptions=False).stdout)["metrics"]
+    client = MlflowClient(store)
+    (version,) = client.search_model_versions("name = 'scans'")
+    run = client.get_run(str(version.run_id))
+    assert run.data.params["architecture"] == "timm/test_resnet" and run.data.params["epochs"] == "2"
+    assert run.data.metrics["test_auroc"] == pytest.approx(metrics["test_auroc"])
+    assert len(client.get_metric_history(run.info.run_id, "val_auroc")) == 2
+    names = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"metrics.json", "roc.png", "summary.md"} <= names and "predictions.csv" not in names
 
 
 def test_help_names_every_option_without_torch():

@@ -11,9 +11,6 @@ from ...benchmarks.leaks import Leaks, check
 from ...benchmarks.scan import Scan, name_unreadable, refuse_unreadable, scan
 from .splits import DataSource, Split, split_of
 
-# Parts that are drawn are drawn anew when images are left out, which may part other copies.
-ROUNDS = 5
-
 
 def look_at(
     source: DataSource, split: Split, *, skip_unreadable: bool = False, drop_leaks: bool = False
@@ -43,10 +40,8 @@ def look_at(
         warnings.append(f"{len(scanned.unreadable)} images that cannot be read were left out")
     leaks = leaks_of(scanned, split)
     dropped = 0
-    for _ in range(ROUNDS):
-        copies = {pair.first for pair in (*leaks.exact, *leaks.near)}
-        if not (drop_leaks and copies):
-            break
+    # Parts that are drawn are drawn anew without the copies, and that may part others.
+    while drop_leaks and (copies := {pair.first for pair in (*leaks.exact, *leaks.near)}):
         dropped += len(copies)
         source, split = _without(source, split, copies)
         leaks = leaks_of(scanned, split)
