@@ -18,7 +18,7 @@ _SHOWN = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "ece")
 
 @click.command("compare")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=_FOLDER)
-@click.option("--figure", default="auroc", show_default=True, help="Sorts the rows, and differences are of it.")
+@click.option("--figure", help="Sorts the rows, and differences are of it.  [default: the task's, or auroc]")
 @click.option("--part", type=click.Choice(["test", "val", "all"]), default="test", show_default=True)
 @click.option("--reference", type=_FOLDER, metavar="RUN", help="Differences are to it.  [default: the best]")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Leave comparison.json and a plot.")
@@ -26,7 +26,7 @@ _SHOWN = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "ece")
 @as_json_option
 def command(
     runs: tuple[Path, ...],
-    figure: str,
+    figure: str | None,
     part: str,
     reference: Path | None,
     out: Path | None,

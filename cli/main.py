@@ -20,6 +20,7 @@ import click
 # Command -> its one-line help: the modules are imported only when their command is called.
 COMMANDS = {
     "demo": "See the whole job on synthetic radiographs.",
+    "tasks": "List the tasks that are known by name.",
     "data": "Say what a data set holds, and organise it.",
     "train": "Train a classifier and leave best.pth.",
     "evaluate": "Judge a checkpoint or bundle on labelled images, with intervals.",

@@ -15,6 +15,7 @@ import msgspec
 from ..benchmarks.progress import leads
 from ..runtime.errors import InputError
 from .config import as_yaml, config_options
+from .sections import Sectioned
 from .source import NAMES as SOURCE
 from .source import source_from, source_options
 
@@ -28,13 +29,22 @@ _FIELDS = (
 )
 
 
+# The options that begin a section of --help.
+_SECTIONS = {"data": "Data", "architecture": "Network", "strategy": "Learning", "devices": "Run"}
+
+
 def _choice(*names: str) -> click.Choice[str]:
     return click.Choice(names)
 
 
-@click.command("train")
+@click.command("train", cls=Sectioned, sections=_SECTIONS)
 @click.option("--data", help="Folder of images, MedMNIST .npz file, or name of a MedMNIST set.")
 @source_options
+@click.option("--positive", default="", help="Of two classes, the finding; by default the one not named healthy.")
+@click.option("--per-class", default=0, type=click.IntRange(0), help="Train on at most N images a class.")
+@click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read; they are listed.")
+@click.option("--drop-leaks", is_flag=True, help="Leave out training images that are copies of held-out ones.")
+@click.option("--cache", type=_choice("auto", "memory", "disk", "none"), default="auto", help="Of decoded images.")
 @click.option("--arch", "architecture", default="resnet18", show_default=True, help="Network of timm or torchvision.")
 @click.option("--head", type=_choice("linear", "mlp", "mlp-bn"), default="linear", show_default=True)
 @click.option(
@@ -84,16 +94,11 @@ def _choice(*names: str) -> click.Choice[str]:
     help="Mean and std: computed from the data at the training size, or ImageNet's; auto takes those of --weights.",
 )
 @click.option("--precision", type=_choice("auto", "fp32", "bf16", "fp16"), default="auto", show_default=True)
-@click.option("--cache", type=_choice("auto", "memory", "disk", "none"), default="auto", help="Of decoded images.")
 @click.option("--patience", default=6, show_default=True, type=click.IntRange(0), help="Early stopping; 0 is never.")
 @click.option("--save-every", default=0, type=click.IntRange(0), help="Also keep a checkpoint every N epochs.")
-@click.option("--positive", default="", help="Of two classes, the finding; by default the one not named healthy.")
-@click.option("--per-class", default=0, type=click.IntRange(0), help="Train on at most N images a class.")
+@click.option("--devices", default=1, show_default=True, type=click.IntRange(1), help="GPUs, or processes of the CPU.")
 @click.option("--folds", default=0, type=click.IntRange(0), help="Cross-validation by patient, in K trainings.")
 @click.option("--repeats", default=1, type=click.IntRange(1), help="Train so many times, from --seed on.")
-@click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read; they are listed.")
-@click.option("--drop-leaks", is_flag=True, help="Leave out training images that are copies of held-out ones.")
-@click.option("--devices", default=1, show_default=True, type=click.IntRange(1), help="GPUs, or processes of the CPU.")
 @click.option("--track", multiple=True, type=_choice("mlflow", "tensorboard", "wandb"), help="May be repeated.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="[default: runs/DATA-ARCH]")
 @click.option("--resume", type=_FOLDER, metavar="RUN", help="Go on with the interrupted run in this folder.")

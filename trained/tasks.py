@@ -18,6 +18,7 @@ HEALTHY = frozenset(
     {"normal", "healthy", "negative", "neg", "nofinding", "nofindings", "benign", "control", "clear"}
     | {"notumor", "notumour", "none", "absent", "nodisease", "nopneumonia", "notuberculosis", "normalbenign"}
 )
+USUAL_SIZE = 224
 # What many sets call their class without a finding.
 _NORMAL = ("healthy", "negative", "no finding", "control", "clear")
 
@@ -51,7 +52,7 @@ class Task:
     layout: str
     positive: str = ""
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    size: int = 224
+    size: int = USUAL_SIZE
     colour: Literal["grey", "rgb"] = "grey"
     flips: Flips = "none"
     metric: Literal["auroc", "accuracy"] = "auroc"

@@ -125,3 +125,12 @@ def test_source_from_is_absolute_and_checked(scans: Path, table: Path, monkeypat
         source_from("scans", task="pneumoni")
     with pytest.raises(DataError, match="no such folder or file"):
         source_from("nothing")
+
+
+def test_tasks_are_listed() -> None:
+    from medcompress.cli.tasks import command as tasks
+
+    told = CliRunner().invoke(tasks, [], catch_exceptions=False).stdout
+    assert "brain-tumour-4" in told and "flips: horizontal" in told and "pneumoniamnist" in told
+    listed = json.loads(CliRunner().invoke(tasks, ["--json"], catch_exceptions=False).stdout)
+    assert {"chexpert", "skin-lesions", "lung-disease-5", "bloodmnist"} <= {task["name"] for task in listed}

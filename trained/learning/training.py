@@ -29,7 +29,7 @@ from ..networks.transfer import Loaded, load_initial
 from ..results.run_report import artifacts, write_run_report
 from ..results.trackers import finish, loggers, require_trackers
 from ..spec import ModelSpec
-from ..tasks import TASKS, decision_for
+from ..tasks import TASKS, USUAL_SIZE, decision_for
 from .callbacks import Keeper
 from .fitting import fit, refuse_hardware
 from .options import Cache, TrainOptions, command_of, refuse_changed
@@ -101,7 +101,8 @@ def settle(options: TrainOptions, split: Split) -> TrainOptions:
     """Fill in what is left to the network and the task: the input's size and the flips."""
     architecture = resolve(options.architecture)
     known = TASKS.get(split.task)
-    size = options.size or (known.size if known and known.size < 224 else default_size(architecture))
+    # A task of another size than the usual says so for a reason: 28 pixels of MedMNIST, 320 of CheXpert.
+    size = options.size or (known.size if known and known.size != USUAL_SIZE else default_size(architecture))
     flips = options.flips
     if flips == "auto":
         flips = known.flips if known else "none"
@@ -179,7 +180,8 @@ def _judge(
 def _initial(options: TrainOptions, split: Split) -> tuple[ModelSpec, nn.Module, Loaded]:
     """The network with its initial weights; its mean and std are the weights' own, or not yet known."""
     decision = decision_for(split.classes, options.positive, split.multilabel)
-    preprocessing = Preprocessing((options.size, options.size), find_colour(split.train))
+    known = TASKS.get(split.task)
+    preprocessing = Preprocessing((options.size, options.size), known.colour if known else find_colour(split.train))
     spec = ModelSpec(options.architecture, preprocessing, decision, options.head)
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)

@@ -16,6 +16,7 @@ from ...benchmarks.figures import OVERALL
 from ...benchmarks.judged import Judged
 from ...runtime.decision import Decision
 from ...runtime.errors import InputError
+from ..tasks import task_for
 from .predictions import Predictions
 from .run_report import METRICS, RunReport, read_run
 
@@ -80,7 +81,7 @@ class _Entry:
 
 def compare(
     folders: Sequence[Path],
-    figure: str = "auroc",
+    figure: str | None = None,
     part: str = "test",
     reference: Path | None = None,
     draws: int = DRAWS,
@@ -90,14 +91,15 @@ def compare(
 
     Args:
         folders: of runs or evaluations, or of folds (``fold-1`` ...) or repeats (``seed-0`` ...) of one.
-        figure: of :data:`medcompress.benchmarks.figures.OVERALL`: sorts, and differences are of it.
+        figure: of :data:`medcompress.benchmarks.figures.OVERALL`: sorts, and differences are of it; None takes the
+            task's first one, ``auroc`` where the task is not known.
         part: whose images.
         reference: one of ``folders``; None takes the best.
 
     Raises:
         InputError: no such folder, nothing finished, damaged files, other classes, or no such figure or reference.
     """
-    if figure not in OVERALL:
+    if figure is not None and figure not in OVERALL:
         raise InputError(f"there is no figure {figure!r}; it is one of {', '.join(OVERALL)}")
     if len({folder.absolute() for folder in folders}) < len(folders):
         raise InputError("a run is given twice; give each once")
@@ -110,6 +112,9 @@ def compare(
     if not finished:
         why = "; ".join(f"{entry.row.run}: {entry.row.status}" for entry in entries)
         raise InputError(f"nothing to compare: {why}; finish one with: medcompress train --resume RUN")
+    if figure is None:
+        known = task_for(decision.classes) if decision is not None else None
+        figure = known.metric if known is not None else "auroc"
     finished.sort(key=lambda entry: _rank(entry.row.figures[figure], figure))
     base = finished[0]
     if reference is not None:
