@@ -127,10 +127,10 @@ def test_source_from_is_absolute_and_checked(scans: Path, table: Path, monkeypat
         source_from("nothing")
 
 
-def test_tasks_are_listed() -> None:
-    from medcompress.cli.tasks import command as tasks
-
-    told = CliRunner().invoke(tasks, [], catch_exceptions=False).stdout
+def test_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["tasks"]) == 0
+    told = capsys.readouterr().out
     assert "brain-tumour-4" in told and "flips: horizontal" in told and "pneumoniamnist" in told
-    listed = json.loads(CliRunner().invoke(tasks, ["--json"], catch_exceptions=False).stdout)
+    assert run(["tasks", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
     assert {"chexpert", "skin-lesions", "lung-disease-5", "bloodmnist"} <= {task["name"] for task in listed}
