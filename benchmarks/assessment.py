@@ -7,12 +7,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from ..runtime.decision import Decision
 from .bootstrap import Floats, patient_draws, percentile_interval
-from .figures import Figures, class_values, overall_values
-from .judged import Judged, confusion, judged
+from .judged import Judged, confusion
+from .measures import Figures, class_values, overall_values
 
 DRAWS = 1000
 CONFIDENCE = 0.95
@@ -43,7 +42,7 @@ class ClassAssessment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         support: images that have it.
         known: images of which it is known whether they have it.
-        figures: by the names of :data:`medcompress.benchmarks.figures.OF_CLASS`.
+        figures: by the names of :data:`medcompress.benchmarks.measures.OF_CLASS`.
     """
 
     name: str
@@ -60,7 +59,7 @@ class Assessment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         unknown: images left out, for nothing is known of them.
         confidence, draws, seed: of the intervals.
         confusion: truth in the rows, answers in the columns: one matrix, or one a finding (absent, present).
-        figures: by the names of :data:`medcompress.benchmarks.figures.OVERALL`, which says what each is.
+        figures: by the names of :data:`medcompress.benchmarks.measures.OVERALL`, which says what each is.
         by_class: in the order of the classes.
         notes: what a reader must know beside the figures, a sentence each.
     """
@@ -76,25 +75,6 @@ class Assessment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     figures: dict[str, Figure]
     by_class: tuple[ClassAssessment, ...]
     notes: tuple[str, ...] = ()
-
-
-def assess(
-    decision: Decision,
-    target: npt.ArrayLike,
-    logits: npt.NDArray[np.floating],
-    patients: Sequence[str],
-    draws: int = DRAWS,
-    seed: int = 0,
-    confidence: float = CONFIDENCE,
-) -> Assessment:
-    """Judge raw outputs (N, classes) on labelled images; see :func:`assess_judged`.
-
-    Raises:
-        DataError: see :func:`medcompress.benchmarks.judged.judged`.
-        MachineError: scikit-learn is not installed.
-    """
-    outputs = np.asarray(logits).reshape(-1, len(decision.classes))
-    return assess_judged(judged(decision, target, decision.probabilities(outputs), patients), draws, seed, confidence)
 
 
 def assess_judged(found: Judged, draws: int = DRAWS, seed: int = 0, confidence: float = CONFIDENCE) -> Assessment:

@@ -43,11 +43,6 @@ class Confounding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by_fact: dict[str, float] = {}
     finding: str = ""
 
-    @property
-    def alarms(self) -> bool:
-        """Whether a model could do well on some class without looking at the disease."""
-        return bool(self.finding)
-
 
 def confounds(scanned: Scan, classes: Sequence[str]) -> Confounding:
     """Try to tell the class from the files alone: format, size, shape, kind of pixels, compression, EXIF.

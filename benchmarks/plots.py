@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .assessment import Figure
-from .drawing import COLOURS, COLUMNS, GREY, PALE, SIZE, png, short_name, square
 from .judged import BINS, Judged, confusion, reliability
+from .plot_style import COLOURS, COLUMNS, GREY, PALE, SIZE, png, short_name, square
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..runtime.errors import InputError, missing_package
+from ..runtime.errors import missing_package
 from ..runtime.hardware import Cpu
-from ..runtime.records import from_json
 from .checks import Checks
 from .evaluation import Row
 from .tolerance import Tolerance
@@ -54,19 +53,6 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def reference_row(self) -> Row:
         """The row all others are compared with."""
         return next(row for row in self.rows if row.name == self.reference)
-
-
-def read_report(path: Path) -> Report:
-    """A stored report.
-
-    Raises:
-        InputError: missing, damaged, or of another schema.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    return from_json(data, Report, str(path))
 
 
 def render_html(report: Report) -> str:

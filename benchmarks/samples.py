@@ -60,8 +60,7 @@ def find_samples(folder: Path, classes: Sequence[str] = (), patient_pattern: str
     Args:
         folder: holds one sub-folder a class.
         classes: the order of the labels; empty takes the sub-folders' names, sorted.
-        patient_pattern: a regular expression whose first group is the patient, searched in the file name;
-            None tries :data:`PATIENT_PATTERNS`.
+        patient_pattern: see :func:`patient_finder`; searched in the file name.
 
     Raises:
         DataError: no such folder, no images, an empty class, or classes other than ``classes``.
@@ -75,9 +74,9 @@ def find_samples(folder: Path, classes: Sequence[str] = (), patient_pattern: str
             f"{folder}: its class folders {list(found)} are not the model's classes {sorted(classes)}; "
             "rename the folders, or give the data the model was trained for"
         )
-    patient_of = _patient_finder(patient_pattern)
+    patient_of = patient_finder(patient_pattern)
     samples = [
-        Sample(path, one_hot(label, len(classes)), patient_of(path))
+        Sample(path, one_hot(label, len(classes)), patient_of(path.name) or str(path))
         for label, name in enumerate(classes)
         for path in _images(folder / name)
     ]
@@ -98,6 +97,34 @@ def class_folders(folder: Path) -> list[str]:
     if len(names) < 2:
         raise DataError(f"{folder}: has {len(names)} class folder(s) {names}; a classifier needs at least two")
     return names
+
+
+def patient_finder(pattern: str | None) -> Callable[[str], str]:
+    """A function that finds the patient in a file name, or in a path with ``/``; an empty one where it names none.
+
+    Args:
+        pattern: regular expression whose first group is the patient, searched in all of it but the suffix; None tries
+            :data:`PATIENT_PATTERNS` on the file's own name.
+
+    Raises:
+        DataError: not a regular expression, or without a group.
+    """
+    try:
+        given = re.compile(pattern) if pattern else None
+    except re.error as error:
+        raise DataError(f"patient pattern {pattern!r} is not a regular expression ({error})") from error
+    if given and not given.groups:
+        raise DataError(f"patient pattern {pattern!r} has no group; put the patient in parentheses")
+    usual = [re.compile(known) for known in PATIENT_PATTERNS]
+
+    def find(path: str) -> str:
+        if given:
+            match = given.search(path.rpartition(".")[0])
+            return (match.group(1) or "") if match else ""
+        stem = path.rpartition("/")[2].rpartition(".")[0]
+        return next((match.group(1) for known in usual if (match := known.fullmatch(stem)) and match.group(1)), "")
+
+    return find
 
 
 def pixel_hashes(samples: Iterable[Sample]) -> list[str]:
@@ -133,21 +160,3 @@ def _images(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
-
-
-def _patient_finder(pattern: str | None) -> Callable[[Path], str]:
-    try:
-        patterns = [re.compile(pattern)] if pattern else [re.compile(p) for p in PATIENT_PATTERNS]
-    except re.error as error:
-        raise DataError(f"patient pattern {pattern!r} is not a regular expression ({error})") from error
-    if pattern and not patterns[0].groups:
-        raise DataError(f"patient pattern {pattern!r} has no group; put the patient in parentheses")
-
-    def patient(path: Path) -> str:
-        for compiled in patterns:
-            match = compiled.search(path.stem) if pattern else compiled.fullmatch(path.stem)
-            if match and match.group(1):
-                return match.group(1)
-        return str(path)
-
-    return patient

@@ -29,7 +29,6 @@ class Facts(msgspec.Struct, frozen=True):
         format: ``PNG``, ``JPEG``, ...
         width, height: pixels, as stored.
         mode: Pillow's name of the pixels' kind: ``L``, ``RGB``, ``I;16``, ...
-        size_bytes: of the file.
         quantization: sum of a JPEG's 64 luminance steps, small for a high quality; 0 for what is no JPEG.
         exif: whether it carries EXIF fields.
     """
@@ -38,7 +37,6 @@ class Facts(msgspec.Struct, frozen=True):
     width: int
     height: int
     mode: str
-    size_bytes: int
     quantization: int
     exif: bool
 
@@ -143,7 +141,6 @@ def _facts(path: Path) -> Facts:
             image.width,
             image.height,
             image.mode,
-            path.stat().st_size,
             sum(next(iter(tables.values()), ())),
             bool(image.getexif()),
         )

@@ -10,7 +10,7 @@ import click
 from .documents import as_json_option, print_json
 
 if TYPE_CHECKING:
-    from ..trained.results.comparison import Comparison, Row
+    from ..trained.results.comparison import Comparison, CrossValidation, Row
 
 _FOLDER = click.Path(path_type=Path)
 _SHOWN = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "ece")
@@ -36,8 +36,9 @@ def command(
     """Compare finished trainings by what they left in their folders.
 
     A RUN is the folder of a training, of its folds or seeds, or what evaluate --out left. A difference is paired: both
-    models on the same test images, patients redrawn together; an interval without 0 in it is a difference that is not
-    chance.
+    models on the same test images, patients redrawn together. It is to the best run, or to --reference; the best was
+    chosen by these images, which flatters it. An interval without 0 says that other patients of the same kind would
+    hardly turn the difference; another seed of the training may: train with --repeats to see that.
     """
     from ..trained.results.comparison import compare
 
@@ -54,11 +55,11 @@ def command(
 
 def _print(found: Comparison) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from ..trained.results.summary import LABELS
     from .evaluate import interval
+    from .table import wide_console
 
     shown = [found.figure, *(name for name in _SHOWN if name != found.figure)]
     table = Table(title=f"{found.part} images", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
@@ -93,8 +94,7 @@ def _print(found: Comparison) -> None:
             row.status,
             style="bold" if is_reference else None,
         )
-    console = Console(highlight=False)
-    console.width = max(console.width, 220) if not console.is_terminal else console.width
+    console = wide_console(220)
     console.print(table)
     for row in found.rows:
         if row.spread:
@@ -103,16 +103,21 @@ def _print(found: Comparison) -> None:
                 for name, label in zip(shown, short, strict=True)
                 if name in row.spread
             )
-            console.print(
-                f"{names[row.run]}: mean ± SD of {row.members} trainings: {told}", markup=False, soft_wrap=True
-            )
+            console.print(f"{names[row.run]}: mean ± SD of {row.members} trainings: {told}", soft_wrap=True)
         if row.cross_validation:
-            pooled = row.cross_validation
-            told = ", ".join(
-                f"{label} {interval(pooled.figures[name])}" for name, label in zip(shown, short, strict=True)
-            )
-            text = f"{names[row.run]}: validation images of all folds pooled ({pooled.images}): {told}"
-            console.print(text, soft_wrap=True)
+            text = _cross_validated(row.cross_validation, dict(zip(shown, short, strict=True)))
+            console.print(f"{names[row.run]}: {text}", soft_wrap=True)
+
+
+def _cross_validated(found: CrossValidation, labels: dict[str, str]) -> str:
+    from .evaluate import interval
+
+    own = [f"{labels[name]} {found.mean[name]:.3f} ± {found.spread[name]:.3f}" for name in labels if name in found.mean]
+    pooled = [f"{labels[name]} {interval(found.pooled[name])}" for name in labels if name in found.pooled]
+    return (
+        f"cross-validation over {found.images} validation images: mean ± SD of the folds' own {', '.join(own) or '-'}; "
+        f"answers of all folds pooled: {', '.join(pooled)}"
+    )
 
 
 def _short_names(rows: tuple[Row, ...]) -> dict[str, str]:

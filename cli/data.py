@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from ..benchmarks.progress import console as stderr
 from ..runtime.errors import InputError
 from .documents import Described, as_json_option, print_json
 from .source import source_from, source_options
+from .table import wide_console
 
 if TYPE_CHECKING:
     from ..trained.data.splits import Split
@@ -68,6 +68,8 @@ def command(data: str, out: Path | None, copy: bool, leaks: bool, as_json: bool,
         print_json(found)
     else:
         _show(found)
+        for warning in split.warnings:
+            stderr.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
         if written is not None:
             where = written.parent if copy else data
             click.echo(f"wrote {written}; train with: medcompress train --data {where} --table {written}")
@@ -76,7 +78,7 @@ def command(data: str, out: Path | None, copy: bool, leaks: bool, as_json: bool,
 def _leaks(split: Split) -> tuple[str, ...]:
     """What the test images share with the others: in words, then the files."""
     from ..benchmarks.scan import scan
-    from ..trained.data.suspicions import leaks_of
+    from ..trained.data.screening import leaks_of
 
     found = leaks_of(scan([sample for samples in split.parts.values() for sample in samples]), split)
     pairs = [f"{pair.second} = {pair.first} {pair.change}".rstrip() for pair in (*found.exact, *found.near)]
@@ -84,8 +86,7 @@ def _leaks(split: Split) -> tuple[str, ...]:
 
 
 def _show(found: Described) -> None:
-    console = Console(highlight=False)
-    console.width = max(console.width, 120) if not console.is_terminal else console.width
+    console = wide_console(120)
     sizes, modes = Counter(found.sizes), Counter(found.modes)
     looked = sizes.total()
     facts = {
@@ -98,7 +99,7 @@ def _show(found: Described) -> None:
         "fingerprint": found.fingerprint,
     }
     for name, value in facts.items():
-        console.print(f"{name:12} {value}", markup=False, soft_wrap=True)
+        console.print(f"{name:12} {value}", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("finding" if found.kind == "multilabel" else "class")
     for part in found.parts:
@@ -110,18 +111,7 @@ def _show(found: Described) -> None:
     table.add_row("patients", *(str(part.patients) for part in found.parts.values()))
     console.print(table)
     if found.leaks is not None:
-        console.print("\n".join(("leaks:", *found.leaks)) if found.leaks else "no leaks found", markup=False)
-    for note in found.notes:
-        _warn(note)
-    if found.unrecognised:
-        _warn(
-            f"{found.unrecognised} file(s) name no patient, so each counts as a patient of its own; "
-            "name patients with --patient-pattern or --patients-csv"
-        )
-
-
-def _warn(text: str) -> None:
-    stderr.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+        console.print("\n".join(("leaks:", *found.leaks)) if found.leaks else "no leaks found")
 
 
 def _most(counts: Counter[str], most: int = 3) -> str:

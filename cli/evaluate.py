@@ -74,18 +74,16 @@ def command(
 def print_assessment(found: Assessment, title: str) -> None:
     """Two tables on stdout: the figures over all, and each class's."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    from ..benchmarks.figures import OF_CLASS
+    from ..benchmarks.measures import OF_CLASS
     from ..trained.results.summary import LABELS
+    from .table import wide_console
 
-    console = Console(highlight=False)
-    # A pipe has no width of its own: a table cut to 80 columns would lose its figures.
-    console.width = max(console.width, 200) if not console.is_terminal else console.width
+    console = wide_console(200)
     positive = f", finding {found.decision.positive}" if found.decision.positive else ""
-    console.print(title, markup=False, soft_wrap=True)
-    console.print(f"{found.images} images of {found.patients} patients{positive}", markup=False, soft_wrap=True)
+    console.print(title, soft_wrap=True)
+    console.print(f"{found.images} images of {found.patients} patients{positive}", soft_wrap=True)
     percent = f"{found.confidence:.0%}".replace("%", " %")
     overall = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     overall.add_column("figure", no_wrap=True)
@@ -111,4 +109,4 @@ def interval(figure: Figure, form: str = ".3f") -> str:
         return "-"
     if figure.low is None or figure.high is None:
         return f"{figure.value:{form}}"
-    return f"{figure.value:{form}} \\[{figure.low:{form}}, {figure.high:{form}}]"
+    return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..benchmarks.evaluation import Row
+if TYPE_CHECKING:
+    from ..benchmarks.evaluation import Row
+
+
+def wide_console(width: int) -> Console:
+    """Stdout for results: names of classes, files and runs are shown as they are, ``[a]`` and ``:b:`` too.
+
+    A pipe has no width of its own: there it is at least ``width``, for a table cut to 80 columns loses its figures.
+    """
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = max(console.width, width)
+    return console
 
 
 def print_table(rows: Sequence[Row], title: str, chosen: str) -> None:
@@ -39,13 +52,11 @@ def print_table(rows: Sequence[Row], title: str, chosen: str) -> None:
             row.status.split(":")[0],
             style="bold" if row.name == chosen else None,
         )
-    console = Console(highlight=False)
-    # A pipe has no width of its own: a table cut to 80 columns would lose its figures.
-    console.width = max(console.width, 165) if not console.is_terminal else console.width
+    console = wide_console(165)
     console.print(table)
     for row in rows:
         if ":" in row.status:
-            console.print(f"{row.name}: {row.status}", markup=False, soft_wrap=True)
+            console.print(f"{row.name}: {row.status}", soft_wrap=True)
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -25,7 +25,7 @@ _FIELDS = (
     *("architecture", "head", "weights", "weights_input", "size", "strategy", "backbone_lr", "unfreeze", "epochs"),
     *("batch_size", "accumulate", "learning_rate", "weight_decay", "clip", "schedule", "loss", "label_smoothing"),
     *("balance", "augmentation", "flips", "normalization", "precision", "cache", "patience", "save_every", "positive"),
-    *("seed", "track", "devices"),
+    *("seed", "track", "devices", "skip_unreadable", "drop_leaks"),
 )
 
 
@@ -124,7 +124,7 @@ def command(context: click.Context, print_config: bool, resume: Path | None, as_
 
     try:
         if resume is not None:
-            found = [training.resume(resume, _moved(params["data"]), _given(context))]
+            found = [training.resume(resume, _moved(params["data"]), *_given(context))]
         else:
             found = _train(params)
     except KeyboardInterrupt as interrupt:
@@ -155,25 +155,26 @@ def _train(params: dict[str, Any]) -> Sequence[Path]:
         raise InputError(f"{error}; see medcompress train --help") from error
     name = f"{Path(params['data']).resolve().stem}-{options.architecture.rpartition('/')[2]}"
     out: Path = params["out"] or Path("runs") / name
-    left_out = {name: params[name] for name in ("skip_unreadable", "drop_leaks")}
     if params["folds"] or params["repeats"] > 1:
-        return run_study(parts_of(options, params["folds"], params["repeats"]), out, **left_out)
-    return [train(options, out, **left_out)]
+        return run_study(parts_of(options, params["folds"], params["repeats"]), out)
+    return [train(options, out)]
 
 
 def _moved(data: str | None) -> Path | None:
     return Path(data) if data is not None else None
 
 
-def _given(context: click.Context) -> dict[str, Any]:
-    """The options of a resumed run that the user named again, in the call or in a file."""
+def _given(context: click.Context) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the user named again for a resumed run, in the call or in a file: of the training, and of the data."""
     default = click.core.ParameterSource.DEFAULT
     given = {name: value for name, value in context.params.items() if context.get_parameter_source(name) is not default}
-    for name in ("out", "folds", "repeats", "skip_unreadable", "drop_leaks"):
-        if name in given:
-            raise InputError(f"--{name.replace('_', '-')} does not go with --resume; leave it out")
-    kept = {name: given[name] for name in (*_FIELDS, *SOURCE, "per_class") if name in given}
-    return {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in kept.items()}
+    for name in ("out", "folds", "repeats"):
+        usual = next(option.default for option in context.command.params if option.name == name)
+        if given.get(name, usual) != usual:
+            raise InputError(f"--{name} does not go with --resume; leave it out")
+    asked = {name: given[name] for name in _FIELDS if name in given and name != "seed"}
+    source = {name: given[name] for name in (*SOURCE, "per_class") if name in given}
+    return asked, {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in source.items()}
 
 
 def _result(best: Path, seconds: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from ..runtime.decision import Decision, Kind
 from ..runtime.errors import InputError
+from .medmnist_sets import MEDMNIST_SETS, MedmnistSet
 
 Flips = Literal["none", "horizontal", "both"]
 
@@ -203,94 +204,23 @@ _TASKS = (
     ),
 )
 
-_ORGANS = (
-    *("bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right"),
-    *("liver", "lung-left", "lung-right", "pancreas", "spleen"),
-)
 
-
-def _medmnist(
-    flag: str,
-    modality: str,
-    classes: tuple[str, ...],
-    kind: Kind = "multiclass",
-    flips: Flips = "none",
-    colour: Literal["grey", "rgb"] = "grey",
-    positive: str = "",
-) -> Task:
-    layout = f"{flag}.npz, with train, val and test of its own"
+def _of_medmnist(flag: str, known: MedmnistSet) -> Task:
     return Task(
-        flag, f"MedMNIST {flag}", modality, classes, kind, layout, positive, size=28, flips=flips, colour=colour
+        flag,
+        f"MedMNIST {flag}",
+        known.modality,
+        known.classes,
+        known.kind,
+        f"{flag}.npz, with train, val and test of its own",
+        known.positive,
+        size=28,
+        colour=known.colour,
+        flips=known.flips,
     )
 
 
-# Yang et al. 2023, https://doi.org/10.1038/s41597-022-01721-8; the labels' order is that of medmnist.INFO.
-_MEDMNIST = (
-    _medmnist(
-        "pathmnist",
-        "colon pathology",
-        (
-            *("adipose", "background", "debris", "lymphocytes", "mucus", "smooth muscle", "normal colon mucosa"),
-            *("cancer-associated stroma", "colorectal adenocarcinoma epithelium"),
-        ),
-        flips="both",
-        colour="rgb",
-    ),
-    _medmnist(
-        "chestmnist",
-        "chest X-ray",
-        (
-            *("atelectasis", "cardiomegaly", "effusion", "infiltration", "mass", "nodule", "pneumonia"),
-            *("pneumothorax", "consolidation", "edema", "emphysema", "fibrosis", "pleural", "hernia"),
-        ),
-        "multilabel",
-    ),
-    _medmnist(
-        "dermamnist",
-        "dermatoscopy",
-        (
-            *("actinic keratoses and intraepithelial carcinoma", "basal cell carcinoma"),
-            *("benign keratosis-like lesions", "dermatofibroma", "melanoma", "melanocytic nevi", "vascular lesions"),
-        ),
-        flips="both",
-        colour="rgb",
-    ),
-    _medmnist(
-        "octmnist",
-        "retinal OCT",
-        ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
-        flips="horizontal",
-    ),
-    _medmnist("pneumoniamnist", "chest X-ray", ("normal", "pneumonia"), "binary", positive="pneumonia"),
-    _medmnist("retinamnist", "fundus camera", ("0", "1", "2", "3", "4"), flips="horizontal", colour="rgb"),
-    _medmnist(
-        "breastmnist", "breast ultrasound", ("malignant", "normal, benign"), "binary", "horizontal", "grey", "malignant"
-    ),
-    _medmnist(
-        "bloodmnist",
-        "blood cell microscopy",
-        (
-            *("basophil", "eosinophil", "erythroblast"),
-            "immature granulocytes(myelocytes, metamyelocytes and promyelocytes)",
-            *("lymphocyte", "monocyte", "neutrophil", "platelet"),
-        ),
-        flips="both",
-        colour="rgb",
-    ),
-    _medmnist(
-        "tissuemnist",
-        "kidney cortex microscopy",
-        (
-            *("Collecting Duct, Connecting Tubule", "Distal Convoluted Tubule", "Glomerular endothelial cells"),
-            *("Interstitial endothelial cells", "Leukocytes", "Podocytes", "Proximal Tubule Segments"),
-            "Thick Ascending Limb",
-        ),
-        flips="both",
-    ),
-    *(_medmnist(flag, "abdominal CT", _ORGANS) for flag in ("organamnist", "organcmnist", "organsmnist")),
-)
-
-MEDMNIST: dict[str, Task] = {task.name: task for task in _MEDMNIST}
+MEDMNIST: dict[str, Task] = {flag: _of_medmnist(flag, known) for flag, known in MEDMNIST_SETS.items()}
 TASKS: dict[str, Task] = {task.name: task for task in _TASKS} | MEDMNIST
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from medcompress.benchmarks.assessment import Assessment, assess, assess_judged, mean_figures
-from medcompress.benchmarks.figures import OF_CLASS, OVERALL, Figures, class_values, overall_values
+from medcompress.benchmarks.assessment import DRAWS, Assessment, assess_judged, mean_figures
 from medcompress.benchmarks.judged import Judged, judged, reliability
+from medcompress.benchmarks.measures import OF_CLASS, OVERALL, Figures, class_values, overall_values
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import DataError
 from medcompress.runtime.records import from_json, to_json
@@ -39,6 +39,12 @@ def _draw(
 def _judged(decision: Decision, count: int = 80, seed: int = 0, skill: float = 1.0) -> Judged:
     target, logits, patients = _draw(decision, count, seed, skill)
     return judged(decision, target, decision.probabilities(logits), patients)
+
+
+def _assess(
+    decision: Decision, target: np.ndarray, logits: np.ndarray, patients: list[str], draws: int = DRAWS
+) -> Assessment:
+    return assess_judged(judged(decision, target, decision.probabilities(logits), patients), draws)
 
 
 def test_two_classes_have_the_figures_of_the_positive_one() -> None:
@@ -108,7 +114,7 @@ def test_a_draw_has_the_figures_of_the_images_repeated(decision: Decision) -> No
 
 @KINDS
 def test_every_figure_lies_in_its_interval_and_in_json(decision: Decision) -> None:
-    found = assess(decision, *_draw(decision, 120), draws=300)
+    found = _assess(decision, *_draw(decision, 120), draws=300)
     assert tuple(found.figures) == OVERALL
     assert [entry.name for entry in found.by_class] == list(decision.classes)
     for figure in [*found.figures.values(), *(f for entry in found.by_class for f in entry.figures.values())]:
@@ -118,7 +124,7 @@ def test_every_figure_lies_in_its_interval_and_in_json(decision: Decision) -> No
     matrices = np.array(found.confusion)
     expected = [entry.known for entry in found.by_class] if decision.kind == "multilabel" else [found.images]
     assert matrices.sum(axis=(1, 2)).tolist() == expected
-    assert assess(decision, *_draw(decision, 120), draws=300) == found
+    assert _assess(decision, *_draw(decision, 120), draws=300) == found
 
 
 def test_the_calibration_error_is_the_mean_distance_in_bins_of_equally_many() -> None:
@@ -133,11 +139,11 @@ def test_the_calibration_error_is_the_mean_distance_in_bins_of_equally_many() ->
 
 def test_images_of_one_patient_are_no_more_evidence_than_one() -> None:
     target, logits, _ = _draw(BINARY, 60)
-    once = assess(BINARY, target, logits, [f"{i:02}" for i in range(60)], draws=500)
+    once = _assess(BINARY, target, logits, [f"{i:02}" for i in range(60)], draws=500)
     fourfold = [np.repeat(array, 4, axis=0) for array in (target, logits)]
     patients = [f"{i:02}" for i in np.repeat(np.arange(60), 4)]
-    whole = assess(BINARY, *fourfold, patients, draws=500)
-    naive = assess(BINARY, *fourfold, [str(i) for i in range(240)], draws=500)
+    whole = _assess(BINARY, *fourfold, patients, draws=500)
+    naive = _assess(BINARY, *fourfold, [str(i) for i in range(240)], draws=500)
     for name in ("auroc", "accuracy"):
         low, high = once.figures[name].low, once.figures[name].high
         assert (whole.figures[name].low, whole.figures[name].high) == pytest.approx((low, high))
@@ -152,7 +158,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
         sick = rng.permutation(np.arange(120) < 50)
         score = rng.normal(sick, 1)
         target = np.stack([sick, ~sick], axis=1).astype(int)
-        found = assess(BINARY, target, np.stack([score, 0 * score], axis=1), [str(i) for i in range(120)], draws=200)
+        found = _assess(BINARY, target, np.stack([score, 0 * score], axis=1), [str(i) for i in range(120)], draws=200)
         held += found.figures["auroc"].low <= true_auroc <= found.figures["auroc"].high
     assert held >= 88
 
@@ -161,9 +167,9 @@ def test_unknown_truth_is_counted_nowhere() -> None:
     target, logits, patients = _draw(FINDINGS, 60)
     target = target[(target >= 0).any(axis=1)]
     logits, patients = logits[: len(target)], patients[: len(target)]
-    plain = assess(FINDINGS, target, logits, patients, draws=50)
+    plain = _assess(FINDINGS, target, logits, patients, draws=50)
     unknown = np.full((5, 3), -1)
-    more = assess(
+    more = _assess(
         FINDINGS,
         np.concatenate([target, unknown]),
         np.concatenate([logits, logits[:5]]),
@@ -192,7 +198,7 @@ def _no_nan(found: Assessment) -> dict:
 def test_what_cannot_be_said_is_none_with_a_reason(labels, scores, patients, missing) -> None:
     target = np.eye(2, dtype=int)[labels] if labels else np.zeros((0, 2), int)
     logits = np.stack([scores, np.zeros(len(scores))], axis=1) if scores else np.zeros((0, 2))
-    found = assess(BINARY, target, logits, list(patients), draws=100)
+    found = _assess(BINARY, target, logits, list(patients), draws=100)
     for name, figure in found.figures.items():
         assert (figure.value is None) >= (name in missing), name
         assert figure.reason or figure.low is not None, name
@@ -202,10 +208,10 @@ def test_what_cannot_be_said_is_none_with_a_reason(labels, scores, patients, mis
 def test_one_patient_or_constant_scores_have_no_interval() -> None:
     target = np.eye(2, dtype=int)[[0, 1] * 10]
     logits = np.random.default_rng(0).normal(size=(20, 2))
-    alone = assess(BINARY, target, logits, ["same"] * 20)
+    alone = _assess(BINARY, target, logits, ["same"] * 20)
     assert alone.figures["auroc"].value is not None and alone.figures["auroc"].low is None
     assert "one patient" in alone.figures["auroc"].reason
-    constant = assess(BINARY, target, np.zeros((20, 2)), [str(i) for i in range(20)])
+    constant = _assess(BINARY, target, np.zeros((20, 2)), [str(i) for i in range(20)])
     assert constant.figures["auroc"].value == 0.5 and constant.figures["auroc"].low is None
     assert "same value" in constant.figures["auroc"].reason
     assert constant.figures["accuracy"].low is not None
@@ -213,17 +219,17 @@ def test_one_patient_or_constant_scores_have_no_interval() -> None:
 
 def test_draws_that_lack_a_class_are_left_out_and_counted() -> None:
     target = np.eye(2, dtype=int)[[0, 0, *[1] * 28]]
-    found = assess(BINARY, target, np.random.default_rng(0).normal(size=(30, 2)), [str(i) for i in range(30)])
+    found = _assess(BINARY, target, np.random.default_rng(0).normal(size=(30, 2)), [str(i) for i in range(30)])
     assert 800 < found.figures["auroc"].draws < 900  # 1 - (28/30)^30 is 0.87
     assert found.figures["accuracy"].draws == 1000
-    single = assess(BINARY, np.eye(2, dtype=int)[[0, 1]], np.array([[1.0, 0], [0, 1]]), ["a", "b"])
+    single = _assess(BINARY, np.eye(2, dtype=int)[[0, 1]], np.array([[1.0, 0], [0, 1]]), ["a", "b"])
     assert single.figures["auroc"].low is None
 
 
 def test_a_class_without_images_is_named_and_left_out_of_means() -> None:
     target, logits, patients = _draw(SEVERAL, 80)
     kept = target[:, 3] == 0
-    found = assess(SEVERAL, target[kept], logits[kept], np.array(patients)[kept].tolist(), draws=50)
+    found = _assess(SEVERAL, target[kept], logits[kept], np.array(patients)[kept].tolist(), draws=50)
     assert found.figures["auroc"].value == pytest.approx(
         np.mean([entry.figures["auroc"].value for entry in found.by_class[:3]])
     )
@@ -234,12 +240,12 @@ def test_a_class_without_images_is_named_and_left_out_of_means() -> None:
 def test_what_does_not_line_up_is_refused() -> None:
     target, logits, patients = _draw(BINARY, 10)
     with pytest.raises(DataError, match="line up"):
-        assess(BINARY, target, logits[:9], patients)
+        _assess(BINARY, target, logits[:9], patients)
     with pytest.raises(DataError, match="line up"):
-        assess(BINARY, target, logits, patients[:9])
+        _assess(BINARY, target, logits, patients[:9])
     logits[3, 0] = np.nan
     with pytest.raises(DataError, match="not all numbers"):
-        assess(BINARY, target, logits, patients)
+        _assess(BINARY, target, logits, patients)
     with pytest.raises(DataError, match="other numbers"):
         judged(BINARY, target + 1, np.full((10, 2), 0.5), patients)
 

@@ -26,7 +26,7 @@ def images(folder: Path, suffix: dict[int, str], patients: int = 24) -> list[Sam
 
 def test_a_format_that_tells_the_class_is_named(tmp_path: Path) -> None:
     found = confounds(scan(images(tmp_path, {0: ".png", 1: ".jpg"}, 48)), CLASSES)
-    assert found.alarms
+    assert found.finding
     assert found.auroc is not None
     assert found.auroc > 0.9
     assert "file format: all 24 HEALTHY PNG, all 24 ILL JPEG" in found.finding
@@ -34,7 +34,7 @@ def test_a_format_that_tells_the_class_is_named(tmp_path: Path) -> None:
 
 def test_files_alike_raise_no_alarm(tmp_path: Path) -> None:
     found = confounds(scan(images(tmp_path, {0: ".png", 1: ".png"})), CLASSES)
-    assert (found.auroc, found.by_fact, found.alarms) == (0.5, {}, False)
+    assert (found.auroc, found.by_fact, found.finding) == (0.5, {}, "")
 
 
 def test_of_too_few_patients_nothing_is_said(tmp_path: Path) -> None:

@@ -59,6 +59,14 @@ def test_json_and_text(scans: Path, capsys: pytest.CaptureFixture[str]):
     assert "warning" not in text.err
 
 
+def test_names_are_shown_as_they_are(scans: Path, capsys: pytest.CaptureFixture[str]):
+    (scans / "NORMAL").rename(scans / "[a]")
+    (scans / "PNEUMONIA").rename(scans / ":lungs:[b]")
+    assert run(["data", str(scans)]) == 0
+    text = capsys.readouterr().out
+    assert "\n[a] " in text.replace("\n ", "\n") and ":lungs:[b]" in text
+
+
 def test_a_table_beside_the_images_is_found(table: Path, capsys: pytest.CaptureFixture[str]):
     (table / "images" / "extra.jpg").write_bytes((table / "images" / "I0.jpg").read_bytes())
     assert run(["data", str(table), "--json", "--patient-column", "image_id"]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from medcompress.cli.documents import Evaluated, Failed
 from medcompress.cli.main import run
+from medcompress.runtime.decision import Decision
+from medcompress.trained.checkpoint import load_checkpoint, save_checkpoint
 from medcompress.trained.results.comparison import Comparison
 
 
@@ -35,6 +38,24 @@ def test_evaluate_prints_tables(checkpoint: Path, capsys) -> None:
     out = capsys.readouterr().out
     for told in ("AUROC", "balanced accuracy", "95 % interval", "SYNTHETIC-OPACITY", "test images", "Brier"):
         assert told in out
+
+
+def test_names_are_shown_as_they_are(checkpoint: Path, tmp_path: Path, capsys) -> None:
+    stored = load_checkpoint(checkpoint)
+    decision = Decision("binary", ("[a]", "[b]"), "[b]")
+    data = tmp_path / "data"
+    for name, made in zip(stored.spec.decision.classes, decision.classes, strict=True):
+        shutil.copytree(Path(stored.data.folder) / "test" / name, data / made)
+    spec = msgspec.structs.replace(stored.spec, decision=decision)
+    model = tmp_path / "[bold]" / "best.pth"
+    model.parent.mkdir()
+    save_checkpoint(model, dataclasses.replace(stored, spec=spec))
+    assert run(["evaluate", str(model), "--data", str(data), "--draws", "20", "--out", str(tmp_path / "[x]")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("[a]") == 1 and out.count("[b]") == 2 and "[bold]" in out
+    assert run(["compare", str(tmp_path / "[x]"), "--draws", "20"]) == 0
+    out = capsys.readouterr().out
+    assert "[x]" in out and "\\" not in out
 
 
 def test_compare(left: Path, checkpoint: Path, tmp_path: Path, capsys) -> None:

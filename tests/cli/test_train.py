@@ -85,7 +85,11 @@ def test_interrupt_then_resume(data: Path, tmp_path: Path, monkeypatch: pytest.M
     ):
         with pytest.raises(InputError, match=message):
             CliRunner().invoke(command, ["--resume", str(out), option, value], catch_exceptions=False)
-    result = CliRunner().invoke(command, ["--resume", str(out), *SMALL, "--json"], catch_exceptions=False)
+    # A whole configuration may be given again.
+    config = tmp_path / "all.yaml"
+    config.write_text(CliRunner().invoke(command, ["--data", str(data), *SMALL, "--print-config"]).stdout)
+    arguments = ["--resume", str(out), "--config", str(config), "--json"]
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert json.loads(result.stdout)["epochs"] == 2
 
 
@@ -117,7 +121,8 @@ def test_a_killed_training_resumes_exactly(data: Path, tmp_path: Path):
     program = [sys.executable, "-m", "medcompress.cli.main"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     whole, out = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([*program, *arguments, "--out", str(whole)], check=True, env=environment, capture_output=True)
+    once = {"check": True, "env": environment, "capture_output": True, "timeout": 300}
+    subprocess.run([*program, *arguments, "--out", str(whole)], **once)
     killed = subprocess.Popen([*program, *arguments, "--out", str(out)], env=environment, stderr=subprocess.DEVNULL)
     while not (out / "resume.ckpt").is_file():
         assert killed.poll() is None
@@ -125,7 +130,7 @@ def test_a_killed_training_resumes_exactly(data: Path, tmp_path: Path):
     killed.kill()
     killed.wait()
     assert not (out / "best.pth").is_file() or "test_auroc" not in load_checkpoint(out / "best.pth").metrics
-    subprocess.run([*program, "train", "--resume", str(out)], check=True, env=environment, capture_output=True)
+    subprocess.run([*program, "train", "--resume", str(out)], **once)
     for name in ("best.pth", "last.pth"):
         first, second = load_checkpoint(whole / name), load_checkpoint(out / name)
         assert first.history == second.history and first.metrics == second.metrics
@@ -201,7 +206,7 @@ def test_the_command_that_repeats_a_run_says_all_of_it(tmp_path: Path):
         unfreeze=3, epochs=7, batch_size=4, accumulate=2, learning_rate=0.01, weight_decay=0.1, clip=2.0,
         schedule="plateau", loss="focal", label_smoothing=0.2, balance="sampler", augmentation="strong", flips="both",
         normalization="data", precision="bf16", cache="disk", patience=2, save_every=3, positive="Edema", seed=4,
-        track=("mlflow", "tensorboard"), devices=2,
+        track=("mlflow", "tensorboard"), devices=2, skip_unreadable=True, drop_leaks=True,
     )  # fmt: skip
     assert all(
         getattr(options, name) != getattr(TrainOptions(source), name) for name in _FIELDS if name[:8] != "weights_"
@@ -214,8 +219,20 @@ def test_the_command_that_repeats_a_run_says_all_of_it(tmp_path: Path):
     for name in _FIELDS:
         value = getattr(options, name)
         assert found[name] == (list(value) if isinstance(value, tuple) else value), name
-    for name in ("table", "task", "uncertain", "patient_pattern", "per_class"):
+    for name in ("table", "task", "uncertain", "patient_pattern", "per_class", "seed"):
         assert found[name] == getattr(source, name), name
+
+
+def test_the_command_of_a_part_is_that_of_its_study(tmp_path: Path):
+    from medcompress.trained.data.splits import DataSource
+    from medcompress.trained.learning.options import TrainOptions, command_of
+    from medcompress.trained.learning.studies import parts_of
+
+    options = TrainOptions(DataSource("d", seed=3), seed=3)
+    for folds, repeats, flag in ((4, 1, "--folds=4"), (0, 3, "--repeats=3")):
+        name, part = list(parts_of(options, folds, repeats).items())[-1]
+        words = shlex.split(command_of(part, tmp_path / name))
+        assert words == ["medcompress", "train", "--data=d", "--seed=3", flag, f"--out={tmp_path}"]
 
 
 def test_low_data_with_repeated_seeds(data: Path, tmp_path: Path):
@@ -228,6 +245,11 @@ def test_low_data_with_repeated_seeds(data: Path, tmp_path: Path):
     assert [len(files) for files in trained] == [6, 6] and trained[0] != trained[1]
     # The same images judge all of them.
     assert _files_of(runs[0], "test") == _files_of(runs[1], "test")
+    again = json.loads(CliRunner().invoke(command, arguments, catch_exceptions=False).stdout)
+    assert [row["metrics"] for row in again["trainings"]] == [row["metrics"] for row in document["trainings"]]
+    for option, value, message in (("--size", "48", "size 48"), ("--per-class", "4", "per class 4")):
+        with pytest.raises(InputError, match=f"{message}: this run was begun with"):
+            CliRunner().invoke(command, [*arguments, option, value], catch_exceptions=False)
 
 
 def _files_of(run: Path, part: str) -> list[str]:

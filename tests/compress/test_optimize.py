@@ -16,7 +16,7 @@ import pytest
 
 from medcompress.benchmarks.evaluation import Row
 from medcompress.benchmarks.progress import console
-from medcompress.benchmarks.report import read_report
+from medcompress.benchmarks.report import Report
 from medcompress.benchmarks.tolerance import Tolerance
 from medcompress.cli.main import run
 from medcompress.compress import emission, environment
@@ -26,6 +26,7 @@ from medcompress.compress.recipes import REFERENCE, select
 from medcompress.runtime.bundle import open_bundle
 from medcompress.runtime.errors import CheckpointError, DataError, InputError, MachineError
 from medcompress.runtime.hardware import Cpu
+from medcompress.runtime.records import from_json
 from medcompress.runtime.selftest import verify
 
 RECIPES = select(["cpu"], int8=True)
@@ -95,9 +96,13 @@ def test_targets_select_the_recipes() -> None:
         select(["toaster"], int8=True)
 
 
+def _report(bundle: Path) -> Report:
+    return from_json((bundle / "report.json").read_bytes(), Report, "report.json")
+
+
 def test_the_bundle_holds_the_evidence(pristine_bundle: Path, checkpoint: Path) -> None:
     manifest = open_bundle(pristine_bundle).manifest
-    report = read_report(pristine_bundle / "report.json")
+    report = _report(pristine_bundle)
     assert {variant.name for variant in manifest.variants} == {found.name for found in report.rows if found.passed}
     assert manifest.verdict == report.verdict == "pass"
     calibration = json.loads((pristine_bundle / "calibration.json").read_text())
@@ -122,7 +127,7 @@ def test_a_gate_that_says_no_keeps_the_float_model_only(checkpoint: Path, tmp_pa
 
 
 def test_figures_that_mean_little_are_said_to_first(pristine_bundle: Path) -> None:
-    reason = read_report(pristine_bundle / "report.json").reason
+    reason = _report(pristine_bundle).reason
     assert reason.startswith("CAUTION: ")
     assert "few" in reason, "the phantoms of the tests have a handful of test images"
     assert caution([row(REFERENCE, "fp32", "reference")], {"A": 30, "B": 300}) == ""

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from medcompress.runtime.errors import DataError, MachineError
-from medcompress.trained.data.splits import find_split
+from medcompress.trained.data.splits import DataSource, split_of
 from medcompress.trained.phantom import CLASSES, draw_phantom, write_phantoms
 
 
@@ -31,7 +31,7 @@ def test_same_arguments_give_the_same_files(tmp_path: Path):
 
 def test_set_is_split_by_patient_and_says_what_it_is(tmp_path: Path):
     write_phantoms(tmp_path / "p", patients=20, size=64)
-    split = find_split(tmp_path / "p")
+    split = split_of(DataSource(str(tmp_path / "p")))
     assert split.classes == CLASSES and split.unrecognised == 0
     stems = [{sample.path.stem.split("-")[0] for sample in part} for part in (split.train, split.val, split.test)]
     assert [len(part) for part in stems] == [14, 2, 4]

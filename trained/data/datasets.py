@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from ...benchmarks.rendering import render_all
 from ...benchmarks.samples import Sample
 from ...runtime.errors import DataError, ImageError
 from ...runtime.preprocessing import Preprocessing
-from ..learning.options import Cache
 
+Cache: TypeAlias = Literal["auto", "memory", "disk", "none"]
 # Rendered images are kept in memory up to this size together, by default; beyond it on the disk.
 MEMORY_BYTES = 2 * 1024**3
 

@@ -59,7 +59,11 @@ def take_fold(
 
 
 def take_few(samples: list[Sample], most: int, seed: int) -> list[Sample]:
-    """At most so many of each class, or with each finding and without any; fewer are among more of the same seed."""
+    """So many of each class, or all where there are fewer; fewer are among more of the same seed.
+
+    Where images have several findings, at least so many with each and without any: one that is taken for a rare
+    finding counts for the common ones it also has, so these may be more.
+    """
     counts: Counter[int] = Counter()
     kept: list[int] = []
     for i in np.random.default_rng(seed).permutation(len(samples)).tolist():

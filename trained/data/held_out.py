@@ -12,7 +12,7 @@ import msgspec
 from ...benchmarks.bundle_benchmark import held_out_folder
 from ...benchmarks.samples import Sample, find_samples
 from ...runtime.errors import DataError, InputError
-from .splits import DataSource, Split, split_of
+from .splits import DataSource, Split, moved, nameless, split_of
 
 Part: TypeAlias = Literal["train", "val", "test", "all"]
 
@@ -33,7 +33,7 @@ class Images:
     warnings: tuple[str, ...] = ()
 
 
-def find_images(
+def images_to_judge(
     classes: Sequence[str],
     own: DataSource | None,
     trained_on: str,
@@ -69,28 +69,26 @@ def find_images(
             return found
         changed = "the images are not quite those it was trained with: some judged here may have trained it"
         return Images(found.samples, found.folder, found.split, (changed, *found.warnings))
-    moved = msgspec.structs.replace(own or DataSource(""), folder=str(data.absolute()))
-    described = bool(moved.table) or data.suffix.lower() == ".npz"
+    lying = moved(own, data.absolute()) if own else DataSource(str(data.absolute()))
+    described = bool(lying.table) or data.suffix.lower() == ".npz"
     try:
-        split = split_of(moved, classes)
+        split = split_of(lying, classes)
     except (DataError, InputError):
         if described or part in ("train", "val"):
             raise
         split = None
     if split is not None and (part is not None or described or split.fingerprint in trained_on):
         return _from_split(split, trained_on, part)
-    return _all(classes, data, moved.patient_pattern, own is None)
+    return _all(classes, data, lying.patient_pattern, own is None)
 
 
 def _from_split(split: Split, trained_on: str, part: Part | None) -> Images:
     part = part or "test"
     samples = split.train + split.val + split.test if part == "all" else getattr(split, part)
-    warnings = list(split.notes)
+    warnings = list(split.warnings)
     if part != "test" and split.fingerprint in trained_on:
         what = "chose the model's epoch" if part == "val" else "trained the model"
-        warnings.append(f"the {part} images {what}: these figures flatter, and say nothing of other patients")
-    if split.unrecognised:
-        warnings.append(_nameless(split.unrecognised))
+        warnings.insert(0, f"the {part} images {what}: these figures flatter, and say nothing of other patients")
     return Images(samples, split.folder, split.fingerprint, tuple(warnings))
 
 
@@ -99,15 +97,11 @@ def _all(classes: Sequence[str], folder: Path, patient_pattern: str | None, of_b
     warnings = [
         "a bundle does not know the images it was trained with: see to it that none of these is one"
     ] * of_bundle
-    nameless = sum(sample.patient == str(sample.path) for sample in found)
-    if nameless:
-        warnings.append(_nameless(nameless))
+    unnamed = sum(sample.patient == str(sample.path) for sample in found)
+    if unnamed:
+        warnings.append(nameless(unnamed))
     samples = [msgspec.structs.replace(sample, patient=_within(sample.patient, folder)) for sample in found]
     return Images(samples, folder, "", tuple(warnings))
-
-
-def _nameless(count: int) -> str:
-    return f"{count} file(s) name no patient: each counts as a patient of its own"
 
 
 def _within(patient: str, folder: Path) -> str:

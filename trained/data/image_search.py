@@ -1,19 +1,17 @@
-"""From what a table calls an image to the file, and from the file's name to the patient."""
+"""From what a table calls an image to the file."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ...benchmarks.samples import PATIENT_PATTERNS
 from ...runtime.errors import DataError
 from ...runtime.images import SUFFIXES
 
 
-def find_images(folder: Path, table: Path, values: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(path within the folder of each value, the folder's images that no value names).
+def find_files(folder: Path, table: Path, values: Sequence[str]) -> tuple[list[str], int]:
+    """(path within the folder of each value, how many of the folder's images no value names).
 
     An image is found by its path within the folder, by such a path behind other folders, or by its bare name
     anywhere below; with or without the suffix, which may also be another.
@@ -52,8 +50,7 @@ def find_images(folder: Path, table: Path, values: Sequence[str]) -> tuple[list[
             f"{values[doubtful[0]]!r} (row {doubtful[0] + 2}): {hits[0]} and {hits[1]}; write the path within {folder}"
         )
     files = [hits[0] for hits in found]
-    used = set(files)
-    return files, sorted(path for hits in paths.values() for path in hits if path not in used)
+    return files, sum(map(len, paths.values())) - len(set(files))
 
 
 def _lookup(value: str, paths: Mapping[str, list[str]], names: Mapping[str, list[str]]) -> list[str]:
@@ -73,31 +70,3 @@ def _lookup(value: str, paths: Mapping[str, list[str]], names: Mapping[str, list
         hits = names.get(stem, [])
     exact = [hit for hit in hits if hit == value or hit.endswith(suffix)] if suffix else []
     return exact if len(exact) == 1 else hits
-
-
-def patient_finder(pattern: str | None) -> Callable[[str], str]:
-    """A function that finds the patient in a path within the data folder; an empty one where it names none.
-
-    Args:
-        pattern: regular expression whose first group is the patient, searched in the whole path without its suffix;
-            None tries the names of public sets on the file's own name.
-
-    Raises:
-        DataError: not a regular expression, or without a group.
-    """
-    try:
-        given = re.compile(pattern) if pattern else None
-    except re.error as error:
-        raise DataError(f"patient pattern {pattern!r} is not a regular expression ({error})") from error
-    if given and not given.groups:
-        raise DataError(f"patient pattern {pattern!r} has no group; put the patient in parentheses")
-    usual = [re.compile(known) for known in PATIENT_PATTERNS]
-
-    def find(path: str) -> str:
-        if given:
-            match = given.search(path.rpartition(".")[0])
-            return (match.group(1) or "") if match else ""
-        stem = path.rpartition("/")[2].rpartition(".")[0]
-        return next((match.group(1) for known in usual if (match := known.fullmatch(stem)) and match.group(1)), "")
-
-    return find

@@ -19,6 +19,7 @@ import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from PIL import Image
 from ...benchmarks.progress import track
 from ...runtime.errors import DataError, InputError, MachineError, missing_package
 from ..tasks import MEDMNIST, Task
-from .tables import PARTS
+from .parts import PARTS
 
 TABLE = "labels.csv"
 _KINDS = ("images", "labels")
@@ -116,8 +117,8 @@ def unpack(path: Path) -> Unpacked:
         MachineError: the cache cannot be written, or the disk is too small.
     """
     try:
-        with path.open("rb") as file:
-            key = hashlib.file_digest(file, "sha256").hexdigest()
+        status = path.stat()
+        key = _digest(path.absolute(), status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror}); check the path") from error
     try:
@@ -128,6 +129,13 @@ def unpack(path: Path) -> Unpacked:
     except OSError as error:
         where = error.filename or _root()
         raise MachineError(f"{where}: cannot be written ({error.strerror or error}); free some disk space") from error
+
+
+@lru_cache
+def _digest(path: Path, size: int, mtime_ns: int) -> str:
+    """SHA-256 of a file; once for each state of it, for a set may be 16 GB and is looked up for every split."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unpack(path: Path, archive: zipfile.ZipFile, key: str) -> Unpacked:
@@ -148,8 +156,11 @@ def _unpack(path: Path, archive: zipfile.ZipFile, key: str) -> Unpacked:
             if multilabel:
                 (temporary / TABLE).write_text(_findings(labels, classes), encoding="utf-8")
             temporary.chmod(0o755)
-            if not folder.is_dir():  # Another process may have been first.
+            try:
                 temporary.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # It is there where another process was first.
+                    raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return Unpacked(folder, classes, folder / TABLE if multilabel else None, known.name if known else "")

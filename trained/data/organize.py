@@ -15,7 +15,7 @@ import msgspec
 from PIL import Image
 
 from ...benchmarks.progress import track
-from ...benchmarks.samples import Sample
+from ...benchmarks.samples import Sample, count_by_class
 from ...runtime.errors import DataError, MachineError
 from ...runtime.images import FORMATS
 from ...runtime.records import write_whole
@@ -36,7 +36,10 @@ class Part(msgspec.Struct, frozen=True):
 
 def count_parts(split: Split) -> dict[str, Part]:
     """What stands in each part."""
-    return {part: _count(samples, split.classes) for part, samples in split.parts.items()}
+    return {
+        part: Part(len(samples), len({sample.patient for sample in samples}), count_by_class(samples, split.classes))
+        for part, samples in split.parts.items()
+    }
 
 
 def image_sizes(samples: Sequence[Sample]) -> tuple[Counter[str], Counter[str]]:
@@ -97,12 +100,6 @@ def organize(split: Split, out: Path, *, copy: bool = False) -> Path:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
     return out / TABLE
-
-
-def _count(samples: Sequence[Sample], classes: Sequence[str]) -> Part:
-    counts = Counter(i for sample in samples for i, value in enumerate(sample.target) if value == 1)
-    by_class = {name: counts[i] for i, name in enumerate(classes)}
-    return Part(len(samples), len({sample.patient for sample in samples}), by_class)
 
 
 def split_table(split: Split, names: Mapping[Path, str] | None = None) -> bytes:

@@ -11,14 +11,15 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from ...benchmarks.samples import Sample, class_folders, find_samples
+from ...benchmarks.samples import Sample
 from ...runtime.errors import DataError
-from ..tasks import Task, task, task_for
+from ..tasks import task, task_for
 from .csv_files import read_patients
+from .folders import read_folders
 from .folds import TEST_FOLDS, VAL_FOLDS, hold_out, take_few, take_fold
-from .labels import meaning
 from .medmnist import unpack
-from .tables import PARTS, Labelled, read_table
+from .parts import PARTS, LabelledParts
+from .tables import read_table
 
 
 class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +38,7 @@ class DataSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         uncertain: what an uncertain finding (-1) counts as; empty refuses one.
         excluded: paths within the folder that are left out before anything is drawn.
         fold: (i, k): of the images that are not test, fold i of k (from 0) validates and the rest train.
-        per_class: at most so many training images of each class, or with each finding; 0 takes all.
+        per_class: so many training images of each class, or at least so many with each finding; 0 takes all.
         draw: which images these are, by another seed.
     """
 
@@ -87,6 +88,11 @@ class Split:
         return {part: getattr(self, part) for part in PARTS}
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """The notes, and how many files name no patient."""
+        return (*self.notes, *([nameless(self.unrecognised)] if self.unrecognised else []))
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over each image's part, path within the folder, label or findings, patient and file size."""
         digest = hashlib.sha256(repr(self.classes).encode())
@@ -106,8 +112,8 @@ def split_of(source: DataSource, classes: Sequence[str] = ()) -> Split:
     ``testing``), each with a folder per class; or the class folders themselves; or, with a table of labels, images
     anywhere. The draw depends on the seed and the files' names, not on where the folder lies.
 
-    Patients of given parts are taken to be numbered separately, as in public sets, unless a table names them: then
-    one that stands in two parts is refused.
+    Patients of given parts are taken to be numbered separately, as in public sets, and a note counts the names that
+    stand in several; where a table names patients, one that stands in two parts is refused.
 
     Args:
         classes: the order of the labels; empty takes that of ``source.task``, or sorts the names.
@@ -119,7 +125,7 @@ def split_of(source: DataSource, classes: Sequence[str] = ()) -> Split:
     """
     source, classes, note = _unpacked(source, classes)
     known = task(source.task) if source.task else None
-    found = read_table(source, known, classes) if source.table else _from_folders(source, known, classes)
+    found = (read_table if source.table else read_folders)(source, known, classes)
     if note:
         found = replace(found, unrecognised=0, notes=(note, *found.notes))
     if source.patients_csv:
@@ -128,6 +134,8 @@ def split_of(source: DataSource, classes: Sequence[str] = ()) -> Split:
         found = _without(found, Path(source.folder), set(source.excluded))
     if found.patients_given:
         _refuse_leaks(found.parts)
+    elif found.repeated_names:
+        found = replace(found, notes=(*found.notes, _repeated(found.repeated_names)))
     split = _drawn(found, source)
     _refuse_absent(split)
     return split
@@ -146,16 +154,20 @@ def moved(source: DataSource, folder: Path) -> DataSource:
     )
 
 
-def find_split(
-    folder: Path,
-    classes: Sequence[str] = (),
-    patient_pattern: str | None = None,
-    patients_csv: Path | None = None,
-    seed: int = 0,
-) -> Split:
-    """:func:`split_of` for a folder with class folders."""
-    source = DataSource(str(folder), patient_pattern, str(patients_csv) if patients_csv else None, seed)
-    return split_of(source, classes)
+def nameless(count: int) -> str:
+    """A warning of files that name no patient."""
+    return (
+        f"{count} file(s) name no patient, so each counts as a patient of its own; name patients with "
+        "--patient-pattern or --patients-csv"
+    )
+
+
+def _repeated(count: int) -> str:
+    names, are = ("patient names stand", "are") if count > 1 else ("patient name stands", "is")
+    return (
+        f"{count} {names} in more than one part and {are} taken for different people; if they are the same, say so "
+        "with --patients-csv"
+    )
 
 
 def _unpacked(source: DataSource, classes: Sequence[str]) -> tuple[DataSource, tuple[str, ...], str]:
@@ -170,7 +182,7 @@ def _unpacked(source: DataSource, classes: Sequence[str]) -> tuple[DataSource, t
     return source, tuple(classes) or found.classes, note
 
 
-def _drawn(found: Labelled, source: DataSource) -> Split:
+def _drawn(found: LabelledParts, source: DataSource) -> Split:
     if source.per_class < 0:
         raise DataError(f"{source.per_class} images a class is less than none; give a number above 0, or 0 for all")
     train, val, test = (found.parts.get(part) for part in PARTS)
@@ -201,55 +213,7 @@ def _drawn(found: Labelled, source: DataSource) -> Split:
     )
 
 
-def _from_folders(source: DataSource, known: Task | None, classes: Sequence[str]) -> Labelled:
-    folder = Path(source.folder)
-    parts = _part_folders(folder)
-    classes = tuple(classes) or (known.classes if known else tuple(class_folders(parts["train"])))
-    pattern = source.patient_pattern or (known.patient_pattern if known else None)
-    given: dict[str, list[Sample]] = {}
-    unrecognised = 0
-    for part, part_folder in parts.items():
-        samples = find_samples(part_folder, _names_on_disk(part_folder, classes, known), pattern)
-        unrecognised += sum(sample.patient == str(sample.path) for sample in samples)
-        given[part] = [_located(sample, folder, part) for sample in samples]
-    return Labelled(classes, given, unrecognised=unrecognised)
-
-
-def _names_on_disk(folder: Path, classes: tuple[str, ...], known: Task | None) -> tuple[str, ...]:
-    """The class folders in the order of the classes they mean; ``classes`` where they do not fit together."""
-    if not folder.is_dir():
-        return classes
-    by_class = {meaning(name, classes, known): name for name in class_folders(folder)}
-    fits = len(by_class) == len(class_folders(folder)) and set(by_class) == set(classes)
-    return tuple(by_class[name] for name in classes) if fits else classes
-
-
-def _part_folders(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder; give the one that holds the images")
-    found: dict[str, Path] = {}
-    for entry in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
-        for part, names in PARTS.items():
-            if entry.name.lower() not in names:
-                continue
-            if part in found:
-                raise DataError(f"{folder}: {found[part].name} and {entry.name} are both its {part} part; keep one")
-            found[part] = entry
-    if not found:
-        return {"train": folder}
-    if "train" not in found:
-        raise DataError(f"{folder}: has {sorted(path.name for path in found.values())} but no train folder; add one")
-    return found
-
-
-def _located(sample: Sample, folder: Path, part: str) -> Sample:
-    """The patient named within its part, and without the place the data lie in."""
-    named = sample.patient != str(sample.path)
-    patient = sample.patient if named else sample.path.relative_to(folder).as_posix()
-    return msgspec.structs.replace(sample, patient=f"{part}:{patient}")
-
-
-def _with_patients(found: Labelled, folder: Path, table: Path) -> Labelled:
+def _with_patients(found: LabelledParts, folder: Path, table: Path) -> LabelledParts:
     patients = read_patients(table)
     samples = [sample for part in found.parts.values() for sample in part]
     missing = [name for sample in samples if (name := sample.path.relative_to(folder).as_posix()) not in patients]
@@ -268,7 +232,7 @@ def _with_patients(found: Labelled, folder: Path, table: Path) -> Labelled:
     return replace(found, parts=parts, unrecognised=0, patients_given=True)
 
 
-def _without(found: Labelled, folder: Path, excluded: set[str]) -> Labelled:
+def _without(found: LabelledParts, folder: Path, excluded: set[str]) -> LabelledParts:
     parts = {
         part: [sample for sample in given if sample.path.relative_to(folder).as_posix() not in excluded]
         for part, given in found.parts.items()

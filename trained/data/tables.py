@@ -9,49 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...benchmarks.samples import Sample
+from ...benchmarks.samples import Sample, patient_finder
 from ...runtime.errors import DataError
 from ..tasks import TASKS, Task, plain
 from .csv_files import listed, read_csv
-from .image_search import find_images, patient_finder
+from .image_search import find_files
 from .labels import VALUES, read_findings, read_labels
+from .parts import PARTS, LabelledParts, within_part
 
 if TYPE_CHECKING:
     from .splits import DataSource
 
-# Names of the parts, in lower case.
-PARTS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 # Usual names of the columns, without spaces and punctuation, likeliest first.
 IMAGE = ("file", "filename", "filepath", "path", "image", "imagepath", "imagefile", "imagename", "imageid")
 IMAGE = (*IMAGE, "imageindex", "img", "id")
 LABEL = ("label", "class", "dx", "diagnosis", "finding", "target", "category", "disease", "labels", "classname")
 PATIENT = ("patient", "patientid", "lesionid", "subject", "subjectid", "person", "personid", "caseid", "mrn")
 PART = ("split", "part", "set", "subset", "partition")
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Labelled images, by part.
-
-    Attributes:
-        classes: names, in the order of the targets.
-        parts: the given ones; without any, all images are ``train``.
-        multilabel: an image has any number of the classes.
-        unrecognised: files that named no patient.
-        patients_given: patients are named by a table, so one that stands in two parts is a leak.
-        notes: what the user should know, a sentence each.
-    """
-
-    classes: tuple[str, ...]
-    parts: dict[str, list[Sample]]
-    multilabel: bool = False
-    unrecognised: int = 0
-    patients_given: bool = False
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +39,7 @@ class _Columns:
     part: int | None
 
 
-def read_table(source: DataSource, task: Task | None = None, classes: Sequence[str] = ()) -> Labelled:
+def read_table(source: DataSource, task: Task | None = None, classes: Sequence[str] = ()) -> LabelledParts:
     """The images of ``source.folder`` with the labels of ``source.table``, sorted by path.
 
     CheXpert's ``valid.csv`` is read along with its ``train.csv``; but as no image of it shows a fracture, it cannot
@@ -96,9 +70,9 @@ def read_table(source: DataSource, task: Task | None = None, classes: Sequence[s
         names, targets = read_findings(table, header, rows, columns.findings, source.uncertain, task, classes)
     else:
         names, targets = read_labels(table, [row[columns.label] for row in rows], task, classes)
-    files, left = find_images(folder, table, [row[columns.image] for row in rows])
+    files, left = find_files(folder, table, [row[columns.image] for row in rows])
     if left:
-        notes.append(f"{len(left)} image(s) in {folder} have no row in {table.name}, first {left[0]}: left out")
+        notes.append(f"{left} image(s) in {folder} have no row in {table.name}: left out")
     _refuse_repeats(table, files, targets)
     parts = _parts(table, header, rows, columns.part)
     patients, unnamed = _patients(source, files, rows, columns.patient, task)
@@ -107,10 +81,9 @@ def read_table(source: DataSource, task: Task | None = None, classes: Sequence[s
     # In the order of class folders, so that a table of them gives the same split.
     label = [0 if multilabel else target.index(1) for target in targets]
     for i in sorted(range(len(files)), key=lambda i: (label[i], files[i].split("/"))):
-        # Where no table names them, patients of given parts are numbered separately, as in class folders.
-        patient = f"{parts[i]}:{patients[i]}" if prefixed else patients[i]
+        patient = within_part(parts[i], patients[i]) if prefixed else patients[i]
         given[parts[i]].append(Sample(folder / files[i], targets[i], patient))
-    return Labelled(names, given, multilabel, unnamed, columns.patient is not None, tuple(notes))
+    return LabelledParts(names, given, multilabel, unnamed, columns.patient is not None, tuple(notes))
 
 
 def find_table(folder: Path) -> Path | None:

@@ -45,5 +45,6 @@ def augmentation(strength: Augmentation, flips: Flips, colour: str) -> nn.Module
 def augment(pixels: torch.Tensor, module: nn.Module) -> torch.Tensor:
     """Rendered uint8 (N, H, W) or (N, H, W, 3) to augmented float32 (N, C, H, W) on 0..1; C is 1 for grey."""
     images = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    with torch.no_grad():
+    # In full precision: coordinates in bfloat16 are off by a pixel.
+    with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
         return module(images.float() / 255).clamp(0, 1)

@@ -35,13 +35,24 @@ class Keeper(pl.Callback):
         self.save_every = save_every
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, the time it lay still left out."""
+        return time.monotonic() - self.started
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history, "best_epoch": self.best_epoch}
+        return {"history": self.history, "best_epoch": self.best_epoch, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = list(state_dict["history"])
         self.best_epoch = state_dict["best_epoch"]
+        self.started = time.monotonic() - state_dict["seconds"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # A training that had stopped early when it was cut off has nothing to go on with.
+        self._stop_early(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
@@ -70,8 +81,12 @@ class Keeper(pl.Callback):
             self._save_resume(trainer)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError when the disk is full.
             raise cannot_write(self.out, error) from error
-        waited = epoch - max(self.best_epoch, pl_module.stages[-1].first)
-        if self.patience and waited >= self.patience:
+        self._stop_early(trainer, pl_module)
+
+    def _stop_early(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        waited = len(self.history) - max(self.best_epoch, pl_module.stages[-1].first)
+        if self.patience and self.history and waited >= self.patience:
             trainer.should_stop = True
 
     def _save_resume(self, trainer: pl.Trainer) -> None:

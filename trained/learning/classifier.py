@@ -81,7 +81,7 @@ class Classifier(pl.LightningModule):
         images = (augment(pixels, self.augmentation) - self.mean) / self.std
         outputs = self.network(images.contiguous(memory_format=torch.channels_last))
         found = self._loss(outputs, targets)
-        if not torch.isfinite(found):
+        if not self._everywhere(torch.isfinite(found)):
             raise diverged(self.current_epoch + 1, f"batch {batch_index + 1}")
         self.log("loss", found, on_epoch=True, on_step=False, batch_size=len(targets), sync_dist=True)
         return found
@@ -130,6 +130,14 @@ class Classifier(pl.LightningModule):
             own = list(module.parameters(recurse=False))
             if isinstance(module, _BatchNorm) and own and not any(p.requires_grad for p in own):
                 module.eval()  # A frozen layer keeps its statistics too.
+
+    def _everywhere(self, true: torch.Tensor) -> bool:
+        """Whether something is true in all processes: one that stops alone leaves the others waiting."""
+        if self.trainer.world_size == 1:
+            return bool(true)
+        flag = true.int()
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
+        return bool(flag)
 
     def _gathered(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs and targets of all validation images, of all processes, on the CPU."""

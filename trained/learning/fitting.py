@@ -82,7 +82,7 @@ def _hardware(options: TrainOptions, classifier: Classifier) -> dict[str, Any]:
     gpu = torch.cuda.is_available()
     precision = options.precision
     if precision == "auto":
-        precision = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if gpu else "fp32"
+        precision = ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16") if gpu else "fp32"
     devices, nodes = _processes(options)
     strategy: Any = "auto"
     if devices * nodes > 1:

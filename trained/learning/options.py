@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from ...runtime.errors import InputError
+from ..data.datasets import Cache
 from ..data.splits import DataSource
 from ..networks.transfer import WeightsInput
 from ..spec import HeadKind
@@ -22,11 +23,14 @@ Augmentation: TypeAlias = Literal["none", "light", "strong"]
 Flips: TypeAlias = Literal["auto", "none", "horizontal", "both"]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16", "fp16"]
 Normalization: TypeAlias = Literal["auto", "data", "imagenet"]
-Cache: TypeAlias = Literal["auto", "memory", "disk", "none"]
 
 
 # Options whose flag has another name.
 _FLAGS = {"architecture": "arch", "learning_rate": "lr"}
+# What a command says in another way.
+_ELSEWHERE = {"folder", "source", "seed", "fold", "draw", "excluded"}
+# What a run settles for itself.
+_UNSETTLED = {("size", 0), ("flips", "auto")}
 
 
 class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +68,7 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         seed: of weights, order, dropout and augmentation.
         track: ``mlflow``, ``tensorboard``, ``wandb``.
         devices: GPUs (or CPU processes) of this machine that train together.
+        skip_unreadable, drop_leaks: see :func:`medcompress.trained.data.screening.screen`.
     """
 
     source: DataSource
@@ -96,6 +101,8 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 0
     track: tuple[str, ...] = ()
     devices: int = 1
+    skip_unreadable: bool = False
+    drop_leaks: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "accumulate", "devices"):
@@ -103,6 +110,10 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"{name} is at least 1")
         if self.strategy in ("two-stage", "gradual") and self.epochs < 2:
             raise ValueError(f"strategy {self.strategy} needs at least 2 epochs")
+        if self.unfreeze and self.strategy != "gradual":
+            raise ValueError("unfreeze goes with the strategy gradual")
+        if self.backbone_lr != 1 and self.strategy == "frozen":
+            raise ValueError("a frozen backbone has no learning rate; leave backbone lr out")
         if self.weights_input != "library" and self.normalization != "auto":
             raise ValueError(f"{self.weights_input} weights bring their own normalization; leave that option out")
         if self.batch_size < 2:
@@ -121,35 +132,44 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def command_of(options: TrainOptions, out: Path) -> str:
-    """The command that repeats a run, with everything that is not a default."""
-    values = {
-        "data": options.source.folder,
-        **_not_default(options.source, DataSource(options.source.folder), {"folder", "excluded", "fold", "draw"}),
-        **_not_default(options, TrainOptions(options.source), {"source", "track"}),
-    }
-    flags = [(_FLAGS.get(name, name.replace("_", "-")), str(value)) for name, value in values.items()]
-    flags += [("track", name) for name in options.track] + [("out", str(out))]
-    return shlex.join(["medcompress", "train", *(part for name, value in flags for part in (f"--{name}", value))])
+    """The command that repeats a run, with everything that is not a default; of a study's part, the whole study."""
+    source, single = options.source, DataSource(options.source.folder)
+    flags: list[str] = [f"--data={source.folder}"]
+    for found, default in ((source, single), (options, TrainOptions(source))):
+        for name in found.__struct_fields__:
+            value = getattr(found, name)
+            if name in _ELSEWHERE or value == getattr(default, name):
+                continue
+            flag = f"--{_FLAGS.get(name, name.replace('_', '-'))}"
+            values = value if isinstance(value, tuple) else (value,)
+            flags += [flag] if value is True else [f"{flag}={each}" for each in values]
+    # One --seed gives both; the parts of a study that repeats a training count on from it.
+    repeats = options.seed - source.seed + 1
+    if source.seed:
+        flags.append(f"--seed={source.seed}")
+    if source.fold is not None:
+        flags.append(f"--folds={source.fold[1]}")
+    if repeats > 1:
+        flags.append(f"--repeats={repeats}")
+    flags.append(f"--out={out.parent if source.fold is not None or repeats > 1 else out}")
+    return shlex.join(["medcompress", "train", *flags])
 
 
-def _not_default(found: msgspec.Struct, default: msgspec.Struct, left_out: set[str]) -> dict[str, Any]:
-    names = [name for name in found.__struct_fields__ if name not in left_out]
-    return {name: getattr(found, name) for name in names if getattr(found, name) != getattr(default, name)}
-
-
-def refuse_changed(stored: TrainOptions, asked: dict[str, Any]) -> None:
+def refuse_changed(stored: TrainOptions, asked: dict[str, Any], asked_source: dict[str, Any] | None = None) -> None:
     """Refuse options for a resumed run that differ from those it began with.
 
     Args:
-        asked: names and values of :class:`TrainOptions` and :class:`DataSource`.
+        asked: names and values of :class:`TrainOptions`; what was left to the run to settle is passed over.
+        asked_source: the same of :class:`DataSource`.
 
     Raises:
         InputError: naming the first difference.
     """
-    for name, value in asked.items():
-        began = getattr(stored, name) if name in TrainOptions.__struct_fields__ else getattr(stored.source, name)
-        if value != began:
-            raise InputError(
-                f"{name.replace('_', ' ')} {value}: this run was begun with {began}, which cannot be changed in the "
-                "middle; leave the option out, or begin a new run with another --out"
-            )
+    for record, wanted in ((stored, asked), (stored.source, asked_source or {})):
+        for name, value in wanted.items():
+            began = getattr(record, name)
+            if value != began and (name, value) not in _UNSETTLED:
+                raise InputError(
+                    f"{name.replace('_', ' ')} {value}: this run was begun with {began or 'none'}, which cannot be "
+                    "changed in the middle; leave the option out, or begin a new run with another --out"
+                )

@@ -9,11 +9,8 @@ import msgspec
 from ...benchmarks.progress import stage
 from ...runtime.errors import InputError
 from .options import TrainOptions, refuse_changed
-from .runs import BEST, read_options, state
+from .runs import BEST, read_options, read_warnings, state
 from .training import resume, train
-
-# What a run settles for itself where it is not given.
-SETTLED = {"source", "size", "flips", "excluded"}
 
 
 def parts_of(options: TrainOptions, folds: int, repeats: int) -> dict[str, TrainOptions]:
@@ -41,10 +38,10 @@ def parts_of(options: TrainOptions, folds: int, repeats: int) -> dict[str, Train
     }
 
 
-def run_study(
-    parts: dict[str, TrainOptions], out: Path, *, skip_unreadable: bool = False, drop_leaks: bool = False
-) -> list[Path]:
+def run_study(parts: dict[str, TrainOptions], out: Path) -> list[Path]:
     """Train each part in its folder within ``out``; a study started again goes on where it was stopped.
+
+    The images are the same for all parts, and looked at once.
 
     Returns:
         The ``best.pth`` of each part, in order.
@@ -53,17 +50,28 @@ def run_study(
         InputError: a part was begun with other options; see also :func:`medcompress.trained.learning.training.train`.
     """
     found: list[Path] = []
+    screened: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = ()
     for name, options in parts.items():
         folder = out / name
         stage(f"{name} of {len(parts)}: {folder}")
         holds = state(folder)
-        asked = msgspec.structs.asdict(options) | msgspec.structs.asdict(options.source)
-        asked = {name: value for name, value in asked.items() if name not in SETTLED}
-        if holds == "finished":
-            refuse_changed(read_options(folder), asked)
-            found.append(folder / BEST)
-        elif holds == "resumable":
-            found.append(resume(folder, asked=asked))
-        else:
-            found.append(train(options, folder, skip_unreadable=skip_unreadable, drop_leaks=drop_leaks))
+        if holds in ("finished", "resumable"):
+            _refuse_other(read_options(folder), options)
+        if holds == "resumable":
+            resume(folder)
+        elif holds != "finished":
+            source = msgspec.structs.replace(options.source, excluded=excluded)
+            train(msgspec.structs.replace(options, source=source), folder, screened)
+        found.append(folder / BEST)
+        excluded, screened = read_options(folder).source.excluded, read_warnings(folder)
     return found
+
+
+def _refuse_other(stored: TrainOptions, options: TrainOptions) -> None:
+    asked, source = msgspec.structs.asdict(options), msgspec.structs.asdict(options.source)
+    refuse_changed(
+        stored,
+        {name: value for name, value in asked.items() if name != "source"},
+        {name: value for name, value in source.items() if name != "excluded"},
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +20,11 @@ from ...runtime.errors import InputError
 from ...runtime.preprocessing import Preprocessing
 from ..checkpoint import Checkpoint, load_checkpoint, rebuild, save_checkpoint
 from ..data.datasets import ImageDataset, choose_cache
+from ..data.screening import screen
 from ..data.splits import Split, moved, split_of
 from ..data.statistics import find_colour, mean_and_std
-from ..data.suspicions import look_at
 from ..networks.architectures import build, check_forward, default_size, imagenet_statistics, resolve
+from ..networks.prediction import predict
 from ..networks.transfer import Loaded, load_initial
 from ..results.run_report import artifacts, write_run_report
 from ..results.trackers import finish, loggers, require_trackers
@@ -33,7 +33,6 @@ from ..tasks import TASKS, USUAL_SIZE, decision_for
 from .callbacks import Keeper
 from .fitting import fit, refuse_hardware
 from .options import Cache, TrainOptions, command_of, refuse_changed
-from .prediction import predict
 from .runs import (
     BEST,
     LAST,
@@ -49,7 +48,7 @@ from .runs import (
 )
 
 
-def train(options: TrainOptions, out: Path, *, skip_unreadable: bool = False, drop_leaks: bool = False) -> Path:
+def train(options: TrainOptions, out: Path, screened: tuple[str, ...] | None = None) -> Path:
     """Train, and return the path of ``best.pth`` in ``out``.
 
     The folder also gets ``last.pth``, ``options.json``, ``split.csv``, ``warnings.json``, the run's report (see
@@ -57,7 +56,7 @@ def train(options: TrainOptions, out: Path, *, skip_unreadable: bool = False, dr
     stderr. The same options give the same weights on the same machine's CPU.
 
     Args:
-        skip_unreadable, drop_leaks: see :func:`medcompress.trained.data.suspicions.look_at`.
+        screened: what was found when the same images were looked at before; None looks at them.
 
     Raises:
         DataError: the data cannot be used; see :func:`medcompress.trained.data.splits.split_of`.
@@ -67,16 +66,21 @@ def train(options: TrainOptions, out: Path, *, skip_unreadable: bool = False, dr
     """
     if state(out) in {"resumable", "finished"}:
         raise InputError(f"{out}: holds a training already; give another --out, or go on with --resume {out}")
-    return _run(options, out, resume=False, skip_unreadable=skip_unreadable, drop_leaks=drop_leaks)
+    return _run(options, out, screened, resume=False)
 
 
-def resume(out: Path, data: Path | None = None, asked: dict[str, Any] | None = None) -> Path:
+def resume(
+    out: Path,
+    data: Path | None = None,
+    asked: dict[str, Any] | None = None,
+    asked_source: dict[str, Any] | None = None,
+) -> Path:
     """Go on with an interrupted training after its last finished epoch; the end is that of one never interrupted.
 
     Args:
         out: the folder of the run.
         data: where the images lie now; None looks where they were.
-        asked: options the user gave again, by name; they must be those the run began with.
+        asked, asked_source: options the user gave again, by name; they must be those the run began with.
 
     Raises:
         InputError: nothing to resume there.
@@ -91,10 +95,10 @@ def resume(out: Path, data: Path | None = None, asked: dict[str, Any] | None = N
     asked = dict(asked or {})
     if "architecture" in asked:
         asked["architecture"] = resolve(asked["architecture"])
-    refuse_changed(options, asked)
+    refuse_changed(options, asked, asked_source)
     if data is not None:
         options = msgspec.structs.replace(options, source=moved(options.source, data.resolve()))
-    return _run(options, out, resume=True)
+    return _run(options, out, None, resume=True)
 
 
 def settle(options: TrainOptions, split: Split) -> TrainOptions:
@@ -105,14 +109,11 @@ def settle(options: TrainOptions, split: Split) -> TrainOptions:
     size = options.size or (known.size if known and known.size != USUAL_SIZE else default_size(architecture))
     flips = options.flips
     if flips == "auto":
-        flips = known.flips if known else "none"
+        flips = known.flips if known and options.augmentation != "none" else "none"
     return msgspec.structs.replace(options, architecture=architecture, size=size, flips=flips)
 
 
-def _run(
-    options: TrainOptions, out: Path, *, resume: bool, skip_unreadable: bool = False, drop_leaks: bool = False
-) -> Path:
-    started = time.monotonic()
+def _run(options: TrainOptions, out: Path, screened: tuple[str, ...] | None, *, resume: bool) -> Path:
     require_trackers(options.track)
     split = split_of(options.source)
     options = settle(options, split)
@@ -126,10 +127,14 @@ def _run(
     else:
         # The network first: an error in it is told before every image is read.
         spec, network, loaded = _initial(options, split)
-        source, split, found = look_at(options.source, split, skip_unreadable=skip_unreadable, drop_leaks=drop_leaks)
-        options = msgspec.structs.replace(options, source=source)
-        warnings = (*warnings_of(split), *found)
-        if loaded.missing:
+        if screened is None:
+            source, split, found = screen(
+                options.source, split, skip_unreadable=options.skip_unreadable, drop_leaks=options.drop_leaks
+            )
+            options = msgspec.structs.replace(options, source=source)
+            screened = (*split.warnings, *found)
+        warnings = screened
+        if loaded.missing and options.weights != "scratch":
             warnings += (f"{len(loaded.missing)} tensors of the backbone are not in {loaded.weights}, and are drawn",)
     _say_data(split, spec.decision, warnings)
     prepare_folder(out, options, split, warnings)
@@ -141,12 +146,10 @@ def _run(
             dataset.preprocessing = spec.preprocessing
         template = Checkpoint(spec, {}, options.source, split.fingerprint)
         keeper = Keeper(out, template, options.patience, options.save_every)
-        opened = loggers(
-            options.track, out, _topic(split), f"{out.parent.name}/{out.name}", msgspec.to_builtins(options)
-        )
+        opened = loggers(options.track, out, _topic(split), f"{out.parent.name}/{out.name}", _told(options))
         fit(network, datasets, spec, options, keeper, opened, resume)
         if leads():
-            _judge(options, split, datasets, keeper, opened, warnings, time.monotonic() - started)
+            _judge(options, split, datasets, keeper, opened, warnings)
     return out / BEST
 
 
@@ -157,7 +160,6 @@ def _judge(
     keeper: Keeper,
     opened: Sequence[Logger],
     warnings: Sequence[str],
-    seconds: float,
 ) -> None:
     """Judge the best epoch on the held-out images, once, and leave what a finished run leaves."""
     stage("Judging the best epoch")
@@ -165,7 +167,8 @@ def _judge(
     best = dataclasses.replace(load_checkpoint(out / BEST), history=keeper.history)
     network = rebuild(best).to("cuda" if torch.cuda.is_available() else "cpu")
     logits = {part: predict(network, datasets[part]) for part in ("val", "test")}
-    write_run_report(out, best, split, logits, options, seconds, command_of(options, out), warnings)
+    command = command_of(options, out)
+    write_run_report(out, best, split, logits, _told(options), keeper.seconds, command, warnings)
     decision = best.spec.decision
     target = truth([sample.target for sample in split.test], decision)
     tested = {f"test_{name}": value for name, value in scores(decision, target, logits["test"]).figures().items()}
@@ -219,20 +222,16 @@ def _datasets(split: Split, preprocessing: Preprocessing, asked: Cache, out: Pat
             file.unlink(missing_ok=True)
 
 
+def _told(options: TrainOptions) -> dict[str, Any]:
+    """The options as they may be shown to others: without names of files, which may name patients."""
+    told: dict[str, Any] = msgspec.to_builtins(options)
+    told["source"]["excluded"] = len(options.source.excluded)
+    return told
+
+
 def _topic(split: Split) -> str:
     """What a tracker files the run under: the task, or the folder's name."""
     return split.task or split.folder.name
-
-
-def warnings_of(split: Split) -> list[str]:
-    """What finding the images brought up, a sentence each."""
-    found = list(split.notes)
-    if split.unrecognised:
-        found.append(
-            f"{split.unrecognised} file(s) name no patient, so each counts as a patient of its own; "
-            "name patients with --patient-pattern or --patients-csv"
-        )
-    return found
 
 
 def _say_data(split: Split, decision: Decision, warnings: Sequence[str]) -> None:
@@ -241,7 +240,8 @@ def _say_data(split: Split, decision: Decision, warnings: Sequence[str]) -> None
     console.print(
         f"{len(split.classes)} classes ({', '.join(split.classes)}{finding}); images: {counts}",
         style="dim",
+        markup=False,
         soft_wrap=True,
     )
     for warning in warnings:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ...benchmarks.assessment import CONFIDENCE, DRAWS, Assessment, Figure, assess_judged, mean_figures
-from ...benchmarks.figures import OVERALL
+from ...benchmarks.assessment import CONFIDENCE, DRAWS, Figure, mean_figures
 from ...benchmarks.judged import Judged
+from ...benchmarks.measures import OVERALL
 from ...runtime.decision import Decision
 from ...runtime.errors import InputError
 from ..tasks import task_for
@@ -22,8 +22,28 @@ from .run_report import METRICS, RunReport, read_run
 
 # Figures that are better when smaller.
 SMALLER = {"ece", "brier"}
+# Of probabilities rather than answers. Pooled, they would hold those of different models against each other: Forman and
+# Scholz (2010), "Apples-to-apples in cross-validation studies", SIGKDD Explorations 12:49-57.
+BY_FOLD = ("auroc", "auprc", "ece", "brier")
 _MEMBER = re.compile(r"(fold|seed)-\d+")
 _BEGUN = ("options.json", "last.pth", "resume.ckpt", "best.pth")
+
+
+class CrossValidation(msgspec.Struct, frozen=True):
+    """The folds' validation images, each answered by the one training that did not learn from it (it did choose its
+    epoch by it).
+
+    Attributes:
+        images, patients: of all folds.
+        mean, spread: of the figures of :data:`BY_FOLD`: over the folds' own, and their standard deviation.
+        pooled: the other figures, over all images together, with intervals by patient.
+    """
+
+    images: int
+    patients: int
+    mean: dict[str, float]
+    spread: dict[str, float]
+    pooled: dict[str, Figure]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -38,8 +58,7 @@ class Row(msgspec.Struct, frozen=True):
         figures: on the part's images, each with its interval by patient; of several members their mean.
         spread: standard deviation of the members' figures; empty for one.
         difference: of the asked figure to the reference, paired; None where the images are others.
-        cross_validation: of folds: all their validation images pooled, each answered by the one training that did
-            not learn from it (it did choose its epoch by it).
+        cross_validation: of folds.
     """
 
     run: str
@@ -56,7 +75,7 @@ class Row(msgspec.Struct, frozen=True):
     figures: dict[str, Figure] = {}
     spread: dict[str, float] = {}
     difference: Figure | None = None
-    cross_validation: Assessment | None = None
+    cross_validation: CrossValidation | None = None
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -91,7 +110,7 @@ def compare(
 
     Args:
         folders: of runs or evaluations, or of folds (``fold-1`` ...) or repeats (``seed-0`` ...) of one.
-        figure: of :data:`medcompress.benchmarks.figures.OVERALL`: sorts, and differences are of it; None takes the
+        figure: of :data:`medcompress.benchmarks.measures.OVERALL`: sorts, and differences are of it; None takes the
             task's first one, ``auroc`` where the task is not known.
         part: whose images.
         reference: one of ``folders``; None takes the best.
@@ -194,12 +213,7 @@ def _entry(
     assessed = reports[0].parts[part]
     same = len(runs) == 1 and (assessed.draws, assessed.seed) == (draws, seed)
     figures = assessed.figures if same else mean_figures(models, draws=draws, seed=seed)
-    known = [[report.parts[part].figures[name].value for report in reports] for name in OVERALL]
-    spread = {
-        name: float(np.std([value for value in values if value is not None], ddof=1))
-        for name, values in zip(OVERALL, known, strict=True)
-        if len(runs) > 1 and None not in values
-    }
+    spread = {name: float(np.std(values, ddof=1)) for name, values in _own(reports, part).items() if len(runs) > 1}
     first = reports[0]
     options = first.training.options
     seconds = [report.training.seconds for report in reports]
@@ -217,7 +231,7 @@ def _entry(
         assessed.patients,
         figures,
         spread,
-        cross_validation=_pooled(runs, decision, draws, seed) if len(runs) > 1 else None,
+        cross_validation=_cross_validation(runs, decision, draws, seed) if len(runs) > 1 else None,
     )
     return _Entry(row, models, fingerprints.pop())
 
@@ -227,10 +241,17 @@ def _ordered(own: Decision, decision: Decision) -> Decision:
     return msgspec.structs.replace(own, classes=decision.classes)
 
 
-def _pooled(
+def _own(reports: Sequence[RunReport], part: str) -> dict[str, list[float]]:
+    """The figures that all members have, and each one's."""
+    found = [report.parts[part].figures for report in reports]
+    values = {name: [figures[name].value for figures in found] for name in OVERALL}
+    return {name: [v for v in each if v is not None] for name, each in values.items() if None not in each}
+
+
+def _cross_validation(
     runs: Sequence[tuple[RunReport, dict[str, Predictions]]], decision: Decision, draws: int, seed: int
-) -> Assessment | None:
-    """The folds' validation images together, where no image is in two of them."""
+) -> CrossValidation | None:
+    """Of the folds' validation images, where no image is in two of them."""
     parts = [(report, parts["val"]) for report, parts in runs if "val" in parts]
     files = [file for _, found in parts for file in found.files]
     if len(parts) < len(runs) or len(set(files)) < len(files):
@@ -244,7 +265,15 @@ def _pooled(
         tuple(patient for model in models for patient in model.patients),
         sum(model.unknown for model in models),
     )
-    return assess_judged(together, draws, seed)
+    pooled = mean_figures([together], draws=draws, seed=seed)
+    own = {name: values for name, values in _own([report for report, _ in parts], "val").items() if name in BY_FOLD}
+    return CrossValidation(
+        len(together),
+        len(set(together.patients)),
+        {name: float(np.mean(values)) for name, values in own.items()},
+        {name: float(np.std(values, ddof=1)) for name, values in own.items()},
+        {name: figure for name, figure in pooled.items() if name not in BY_FOLD},
+    )
 
 
 def _with_difference(entry: _Entry, base: _Entry, figure: str, part: str, draws: int, seed: int) -> Row:

@@ -19,7 +19,7 @@ from ...runtime.bundle import MANIFEST
 from ...runtime.decision import Decision
 from ...runtime.errors import CheckpointError, DataError, ImageError, InputError
 from ...runtime.preprocessing import Preprocessing
-from ..data.held_out import Part, find_images
+from ..data.held_out import Part, images_to_judge
 from ..data.splits import DataSource
 from .predictions import predictions_of
 from .run_report import METRICS, Data, RunReport, Training, plain_history, write_report
@@ -87,7 +87,7 @@ def evaluate(
     if out is not None and (out / "options.json").exists():
         raise InputError(f"{out}: holds a training, whose own figures would be overwritten; give another --out")
     model = _open_bundle(path, variant) if path.is_dir() else _open_checkpoint(path, variant)
-    images = find_images(model.decision.classes, model.source, model.split, data, source, part)
+    images = images_to_judge(model.decision.classes, model.source, model.split, data, source, part)
     samples, folder = images.samples, images.folder
     classes = model.decision.classes
     probabilities = model.probabilities([sample.path for sample in samples])
@@ -139,7 +139,7 @@ def _open_checkpoint(path: Path, variant: str | None) -> _Model:
         import torch
 
         from ..data.datasets import ImageDataset
-        from ..learning.prediction import predict
+        from ..networks.prediction import predict
 
         blank = tuple(0 for _ in spec.decision.classes)
         held = [Sample(image, blank, "") for image in images]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,7 +21,7 @@ from ...runtime.decision import Decision
 from ...runtime.errors import DataError, InputError, MachineError
 from ..checkpoint import Checkpoint, load_checkpoint, rebuild
 from ..data.datasets import in_order, normalization_table, normalize
-from ..data.splits import split_of
+from ..data.splits import moved, split_of
 from ..spec import ModelSpec
 from .contact_sheet import Row, draw_sheet, write_sheet
 from .explanation import BATCH, TargetLayer, answered, explain, require_grad_cam, target_layer
@@ -171,7 +170,7 @@ def _column(decision: Decision, name: str) -> int:
 def _samples(checkpoint: Checkpoint, path: Path, data: Path | None, part: str) -> tuple[Sample, ...]:
     source = checkpoint.data
     if data is not None:
-        source = msgspec.structs.replace(source, folder=str(data.absolute()))
+        source = moved(source, data.absolute())
     elif not Path(source.folder).exists():
         raise DataError(
             f"{path}: was trained on {source.folder}, which is not there any more; give the folder with --data, or "

@@ -197,3 +197,27 @@ def test_pneumoniamnist(shared_data: Path):
     split = _split(shared_data / "medmnist" / "pneumoniamnist.npz")
     assert [len(samples) for samples in split.parts.values()] == [4708, 524, 624]
     assert split.task == "pneumoniamnist"
+
+
+def test_a_file_that_changed_is_unpacked_anew(tmp_path: Path, cache: Path):
+    first = _split(_save(tmp_path / "mine.npz", _arrays()))
+    second = _split(_save(tmp_path / "mine.npz", _arrays(side=7)))
+    assert first.folder != second.folder and len(list(cache.iterdir())) == 2
+
+
+def test_of_two_that_unpack_at_once_the_second_takes_what_the_first_left(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = _save(tmp_path / "mine.npz", _arrays())
+    write = medmnist._write_part
+    others: list[medmnist.Unpacked] = []
+
+    def overtaken(*arguments: Any) -> None:
+        if not others:
+            monkeypatch.setattr(medmnist, "_write_part", write)
+            others.append(medmnist.unpack(path))
+        write(*arguments)
+
+    monkeypatch.setattr(medmnist, "_write_part", overtaken)
+    assert medmnist.unpack(path) == others[0]
+    assert list(cache.iterdir()) == [others[0].folder]

@@ -8,16 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
+from medcompress.benchmarks.samples import Sample
 from medcompress.runtime.errors import DataError
-from medcompress.trained.data.splits import PARTS, DataSource, Split, find_split, moved, split_of
+from medcompress.trained.data.folds import take_few, take_fold
+from medcompress.trained.data.parts import PARTS
+from medcompress.trained.data.splits import DataSource, Split, moved, split_of
 
 WriteImages = Callable[..., Path]
 
 
 def _patients(split: Split) -> dict[str, set[str]]:
     return {part: {sample.patient for sample in getattr(split, part)} for part in PARTS}
+
+
+def _split(folder: Path, patient_pattern: str | None = None, patients_csv: Path | None = None, seed: int = 0) -> Split:
+    return split_of(DataSource(str(folder), patient_pattern, str(patients_csv) if patients_csv else None, seed))
 
 
 def _refuse_overlap(split: Split) -> None:
@@ -28,7 +36,7 @@ def _refuse_overlap(split: Split) -> None:
 
 
 def test_class_folders_are_split_by_patient_with_every_class_everywhere(tmp_path: Path, write_images: WriteImages):
-    split = find_split(write_images(tmp_path / "d", {"A": 40, "B": 20, "C": 20}, images=3))
+    split = _split(write_images(tmp_path / "d", {"A": 40, "B": 20, "C": 20}, images=3))
     _refuse_overlap(split)
     assert split.classes == ("A", "B", "C")
     sizes = {part: len(getattr(split, part)) for part in PARTS}
@@ -45,16 +53,39 @@ def test_class_folders_are_split_by_patient_with_every_class_everywhere(tmp_path
 def test_given_parts_are_recognised(tmp_path: Path, write_images: WriteImages, names: tuple[str, str, str]):
     for name, count in zip(names, (4, 2, 3), strict=True):
         write_images(tmp_path / name, {"A": count, "B": count}, images=1)
-    split = find_split(tmp_path)
+    split = _split(tmp_path)
     assert (len(split.train), len(split.val), len(split.test)) == (8, 4, 6)
     # The same file names in two parts are other patients.
     _refuse_overlap(split)
 
 
+def test_names_of_patients_that_stand_in_several_parts_are_counted(tmp_path: Path, write_images: WriteImages):
+    for name, first, count in (("train", 0, 12), ("val", 8, 6), ("test", 30, 4)):
+        write_images(tmp_path / "d" / name, {"A": count, "B": count}, images=1, first=first)
+        for label in "AB":  # names nobody, in every part
+            shutil.copy(next((tmp_path / "d" / name / label).iterdir()), tmp_path / "d" / name / label / "scan.png")
+    found = split_of(DataSource(str(tmp_path / "d")))
+    said = "8 patient names stand in more than one part and are taken for different people"
+    assert len(found.notes) == 1 and found.notes[0].startswith(said)
+    assert found.unrecognised == 6
+    assert [warning[:9] for warning in found.warnings] == ["8 patient", "6 file(s)"]
+    _refuse_overlap(found)
+    part_of = {"train": "train", "val": "val", "test": "test"}
+    rows = ["file,label,split"] + [
+        f"{image.relative_to(tmp_path / 'd').as_posix()},{image.parent.name},{part_of[image.parent.parent.name]}"
+        for image in sorted((tmp_path / "d").rglob("*.png"))
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    by_table = split_of(DataSource(str(tmp_path / "d"), table=str(tmp_path / "labels.csv")))
+    assert by_table.notes == found.notes and by_table.fingerprint == found.fingerprint
+    named = _write_csv(tmp_path / "p.csv", tmp_path / "d", lambda image: f"{image.parent.parent.name}{image.name}")
+    assert not _split(tmp_path / "d", patients_csv=named).notes
+
+
 def test_only_the_missing_parts_are_drawn(tmp_path: Path, write_images: WriteImages):
     write_images(tmp_path / "train", {"A": 16, "B": 16})
     write_images(tmp_path / "test", {"A": 5, "B": 5})
-    split = find_split(tmp_path)
+    split = _split(tmp_path)
     _refuse_overlap(split)
     assert len(split.test) == 20
     assert len(split.train) + len(split.val) == 64
@@ -64,7 +95,7 @@ def test_only_the_missing_parts_are_drawn(tmp_path: Path, write_images: WriteIma
 def test_draw_depends_on_the_seed_but_not_on_the_place(tmp_path: Path, tiny_data: Path):
     moved = tmp_path / "elsewhere" / "copy"
     shutil.copytree(tiny_data, moved)
-    here, there, other = find_split(tiny_data), find_split(moved), find_split(tiny_data, seed=1)
+    here, there, other = _split(tiny_data), _split(moved), _split(tiny_data, seed=1)
     assert here.fingerprint == there.fingerprint
     assert [s.path.name for s in here.test] == [s.path.name for s in there.test]
     assert here.fingerprint != other.fingerprint
@@ -72,22 +103,22 @@ def test_draw_depends_on_the_seed_but_not_on_the_place(tmp_path: Path, tiny_data
 
 
 def test_fingerprint_sees_a_changed_missing_or_moved_file(tiny_data: Path):
-    before = find_split(tiny_data).fingerprint
+    before = _split(tiny_data).fingerprint
     file = tiny_data / "NORMAL" / "patient0003-0.png"
     original = file.read_bytes()
     file.write_bytes(original + b"\0")
-    assert find_split(tiny_data).fingerprint != before
+    assert _split(tiny_data).fingerprint != before
     file.write_bytes(original)
-    assert find_split(tiny_data).fingerprint == before
+    assert _split(tiny_data).fingerprint == before
     file.rename(tiny_data / "SICK" / "patient1003-9.png")
-    assert find_split(tiny_data).fingerprint != before
+    assert _split(tiny_data).fingerprint != before
 
 
 def test_unrecognised_files_are_counted_and_stand_alone(tmp_path: Path, write_images: WriteImages):
     folder = write_images(tmp_path / "d", {"A": 10, "B": 10}, images=1)
     for file in list((folder / "A").iterdir()):
         file.rename(file.with_name(f"scan {file.name}"))
-    split = find_split(folder)
+    split = _split(folder)
     assert split.unrecognised == 10
     assert all(str(tmp_path) not in sample.patient for sample in split.train + split.val + split.test)
 
@@ -96,8 +127,8 @@ def test_patient_pattern(tmp_path: Path, write_images: WriteImages):
     folder = write_images(tmp_path / "d", {"A": 12, "B": 12})
     # The class and the tens: two large patients in each class, too few for three parts.
     with pytest.raises(DataError, match="too few patients"):
-        find_split(folder, patient_pattern=r"patient(\d{3})")
-    split = find_split(folder, patient_pattern=r"patient(\d{4})")
+        _split(folder, patient_pattern=r"patient(\d{3})")
+    split = _split(folder, patient_pattern=r"patient(\d{4})")
     _refuse_overlap(split)
     assert len({sample.patient for sample in split.train + split.val + split.test}) == 24
 
@@ -113,7 +144,7 @@ def _write_csv(path: Path, folder: Path, patient_of: Callable[[Path], str]) -> P
 
 def test_patients_csv(tmp_path: Path, tiny_data: Path):
     table = _write_csv(tmp_path / "p.csv", tiny_data, lambda image: f"P{int(image.stem[7:11]) // 2}")
-    split = find_split(tiny_data, patients_csv=table)
+    split = _split(tiny_data, patients_csv=table)
     _refuse_overlap(split)
     assert split.unrecognised == 0
     assert len({sample.patient for sample in split.train + split.val + split.test}) == 20
@@ -125,7 +156,7 @@ def test_patients_csv_refuses_a_patient_in_two_given_parts(tmp_path: Path, write
     write_images(data / "test", {"A": 3, "B": 3})
     table = _write_csv(tmp_path / "p.csv", data, lambda image: image.stem[:11])
     with pytest.raises(DataError, match="stands in both train and test"):
-        find_split(data, patients_csv=table)
+        _split(data, patients_csv=table)
 
 
 @pytest.mark.parametrize(
@@ -141,49 +172,50 @@ def test_patients_csv_refuses_a_patient_in_two_given_parts(tmp_path: Path, write
 def test_bad_patients_csv_is_refused(tmp_path: Path, tiny_data: Path, text: str, message: str):
     (tmp_path / "p.csv").write_text(text)
     with pytest.raises(DataError, match=message):
-        find_split(tiny_data, patients_csv=tmp_path / "p.csv")
+        _split(tiny_data, patients_csv=tmp_path / "p.csv")
 
 
 def test_data_that_cannot_be_split_is_refused(tmp_path: Path, write_images: WriteImages):
     with pytest.raises(DataError, match="no such folder"):
-        find_split(tmp_path / "absent")
+        _split(tmp_path / "absent")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="0 class folder"):
-        find_split(tmp_path / "empty")
+        _split(tmp_path / "empty")
     with pytest.raises(DataError, match="1 class folder"):
-        find_split(write_images(tmp_path / "one", {"A": 4}))
+        _split(write_images(tmp_path / "one", {"A": 4}))
     with pytest.raises(DataError, match="images of 1 patient"):
-        find_split(write_images(tmp_path / "few", {"A": 1, "B": 5}))
+        _split(write_images(tmp_path / "few", {"A": 1, "B": 5}))
     with pytest.raises(DataError, match="needs at least 2"):
-        find_split(write_images(tmp_path / "fewer", {"A": 2, "B": 5}))
+        _split(write_images(tmp_path / "fewer", {"A": 2, "B": 5}))
     write_images(tmp_path / "only" / "test", {"A": 4, "B": 4})
     with pytest.raises(DataError, match="no train folder"):
-        find_split(tmp_path / "only")
+        _split(tmp_path / "only")
 
 
 def test_a_class_absent_in_a_part_is_refused(tmp_path: Path, write_images: WriteImages):
     write_images(tmp_path / "train", {"A": 8, "B": 8})
     write_images(tmp_path / "test", {"A": 4, "C": 4})
     with pytest.raises(DataError, match="not the model's classes"):
-        find_split(tmp_path)
+        _split(tmp_path)
 
 
 def test_two_folders_for_one_part_are_refused(tmp_path: Path, write_images: WriteImages):
     write_images(tmp_path / "train", {"A": 8, "B": 8})
     write_images(tmp_path / "training", {"A": 4, "B": 4})
     with pytest.raises(DataError, match="both its train part"):
-        find_split(tmp_path)
+        _split(tmp_path)
 
 
 def test_pneumonia_set(shared_data: Path):
-    split = find_split(shared_data / "pneumonia_xray")
+    split = _split(shared_data / "pneumonia_xray")
     _refuse_overlap(split)
     assert (len(split.train) + len(split.val), len(split.test)) == (5216, 312)
     assert 0.1 < len(split.val) / 5216 < 0.15
+    assert any("patient names stand in more than one part" in note for note in split.notes)
 
 
 def test_few_patients_can_still_be_split(tmp_path: Path, write_images: WriteImages):
-    split = find_split(write_images(tmp_path, {"A": 3, "B": 30}))
+    split = _split(write_images(tmp_path, {"A": 3, "B": 30}))
     _refuse_overlap(split)
     assert [len({s.patient for s in part if s.label == 0}) for part in (split.train, split.val, split.test)] == [
         1,
@@ -196,7 +228,7 @@ def test_few_patients_can_still_be_split(tmp_path: Path, write_images: WriteImag
 @pytest.mark.parametrize(("pattern", "message"), [("(", "not a regular expression"), ("patient", "has no group")])
 def test_bad_patient_pattern_is_refused(tiny_data: Path, pattern: str, message: str):
     with pytest.raises(DataError, match=message):
-        find_split(tiny_data, patient_pattern=pattern)
+        _split(tiny_data, patient_pattern=pattern)
 
 
 def test_existing_folders_keep_their_fingerprints(shared_data: Path):
@@ -243,6 +275,37 @@ def test_folds_hold_every_image_once_and_share_the_test(tmp_path: Path, write_im
     for fold, message in (((4, 4), "fold 4 of 4 is none"), ((0, 1), "at least 2"), ((0, 30), "needs at least 30")):
         with pytest.raises(DataError, match=message):
             split_of(DataSource(str(tmp_path), fold=fold))
+
+
+def test_folds_of_findings_are_as_many_as_asked_or_refused():
+    """Whatever findings stand together: the strata are those of the rarest, and must be large enough."""
+    rng = np.random.default_rng(0)
+    drawn = 0
+    for _ in range(60):
+        shape = (int(rng.integers(6, 30)), int(rng.integers(2, 5)))
+        targets = (rng.random(shape) < rng.uniform(0.1, 0.6)).astype(int)
+        samples = [Sample(Path(f"{i}.png"), tuple(row), f"p{i // 2}") for i, row in enumerate(targets.tolist())]
+        count = int(rng.integers(2, 6))
+        for index in range(count):
+            try:
+                kept, held = take_fold(samples, "abcd"[: shape[1]], True, (index, count), 0)
+            except DataError:
+                continue
+            drawn += 1
+            assert held and len(kept) + len(held) == len(samples)
+    assert drawn > 20
+
+
+def test_few_images_with_each_finding():
+    """A common finding comes along with a rare one: at least so many, not at most."""
+    targets = [(1, 1)] * 4 + [(1, 0)] * 30 + [(0, 0)] * 3
+    samples = [Sample(Path(f"{i}.png"), target, str(i)) for i, target in enumerate(targets)]
+    more = []
+    for seed in range(20):
+        kept = [sample.target for sample in take_few(samples, 5, seed)]
+        assert kept.count((1, 1)) == 4 and kept.count((0, 0)) == 3
+        more.append(sum(target[0] for target in kept))
+    assert min(more) >= 5 and max(more) > 5
 
 
 def test_few_images_a_class(tiny_data: Path):

@@ -70,4 +70,8 @@ def test_a_changed_option_is_named_with_both_values() -> None:
     with pytest.raises(InputError, match="architecture resnet50: this run was begun with resnet18"):
         refuse_changed(options(), {"architecture": "resnet50"})
     with pytest.raises(InputError, match="folder e: this run was begun with d"):
-        refuse_changed(options(), {"folder": "e"})
+        refuse_changed(options(), {}, {"folder": "e"})
+    # What a run settled for itself is not asked again.
+    refuse_changed(options(size=96, flips="none"), {"size": 0, "flips": "auto"})
+    with pytest.raises(InputError, match="size 48"):
+        refuse_changed(options(size=96), {"size": 48})

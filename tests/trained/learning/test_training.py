@@ -17,11 +17,11 @@ from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import CheckpointError, DataError, InputError, MachineError
 from medcompress.trained.checkpoint import load_checkpoint, rebuild
 from medcompress.trained.data.datasets import Batch, ImageDataset
-from medcompress.trained.data.splits import DataSource, find_split, split_of
+from medcompress.trained.data.splits import DataSource, split_of
 from medcompress.trained.learning import callbacks, runs, training
 from medcompress.trained.learning.classifier import Classifier
-from medcompress.trained.learning.prediction import predict
 from medcompress.trained.learning.training import TrainOptions, resume, train
+from medcompress.trained.networks.prediction import predict
 
 WriteImages = Callable[..., Path]
 
@@ -82,6 +82,7 @@ def test_training_writes_a_checkpoint_that_rebuilds(tmp_path: Path, tiny_data: P
     target = truth(dataset.targets.numpy(), spec.decision)
     again = scores(spec.decision, target, predict(rebuild(checkpoint), dataset))
     assert again.figures() == {name: checkpoint.metrics[f"test_{name}"] for name in again.figures()}
+    assert (tmp_path / "run" / "warnings.json").read_text().strip() == "[]"
     out, err = capfd.readouterr()
     assert out == ""
     assert "epoch 3/3" in err and "best so far" in err
@@ -173,6 +174,23 @@ def test_training_stops_early(tmp_path: Path, tiny_data: Path):
     assert not (tmp_path / "run" / "resume.ckpt").exists()
 
 
+def test_a_training_that_had_stopped_early_does_not_go_on(
+    tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+):
+    options = _options(tiny_data, epochs=9, patience=1)
+    whole = train(options, tmp_path / "whole")
+    judge, out = training._judge, tmp_path / "run"
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_judge", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(options, out)
+    monkeypatch.setattr(training, "_judge", judge)
+    assert _equal(whole, resume(out))
+
+
 def test_folder_with_a_training_is_not_overwritten(tmp_path: Path, tiny_data: Path):
     best = train(_options(tiny_data, epochs=1), tmp_path / "run")
     before = best.read_bytes()
@@ -236,7 +254,7 @@ def test_options_out_of_range(changes: dict[str, float], message: str):
 
 
 def test_split_keeps_given_order_of_classes(tiny_data: Path):
-    assert find_split(tiny_data, ("SICK", "NORMAL")).train[0].path.parent.name == "SICK"
+    assert split_of(DataSource(str(tiny_data)), ("SICK", "NORMAL")).train[0].path.parent.name == "SICK"
 
 
 @pytest.mark.parametrize("content", [b"", b"junk\n", b"\x80\x04.", b"PK\x03\x04"])

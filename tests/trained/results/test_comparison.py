@@ -9,13 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from medcompress.benchmarks.measures import OVERALL
 from medcompress.benchmarks.samples import Sample, one_hot
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import InputError
 from medcompress.runtime.preprocessing import Preprocessing
 from medcompress.trained.checkpoint import Checkpoint
 from medcompress.trained.data.splits import DataSource, Split
-from medcompress.trained.results.comparison import compare
+from medcompress.trained.results.comparison import BY_FOLD, compare
 from medcompress.trained.results.run_report import METRICS, write_run_report
 from medcompress.trained.spec import ModelSpec
 
@@ -133,13 +134,20 @@ def test_seeds_are_one_row_with_mean_and_spread(make_run: MakeRun, tmp_path: Pat
     assert row.cross_validation is None, "their validation images are the same"
 
 
-def test_folds_are_pooled_over_their_validation_images(make_run: MakeRun, tmp_path: Path) -> None:
-    for i in range(3):
-        make_run(f"folds/fold-{i + 1}", 1.5, val=f"val{i}")
+def test_of_folds_answers_are_pooled_and_scores_are_not(make_run: MakeRun, tmp_path: Path) -> None:
+    folds = [make_run(f"folds/fold-{i + 1}", 1.5, val=f"val{i}") for i in range(3)]
     (row,) = compare([tmp_path / "folds"], draws=50).rows
-    assert row.cross_validation.images == 60
-    assert row.cross_validation.patients == 30
+    found = row.cross_validation
+    assert (found.images, found.patients) == (60, 30)
     assert row.images == 120 and row.members == 3
+    alone = [compare([fold], part="val", draws=0).rows[0].figures for fold in folds]
+    for name in BY_FOLD:
+        values = [figures[name].value for figures in alone]
+        assert (found.mean[name], found.spread[name]) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    assert set(found.mean) | set(found.pooled) == set(OVERALL) and not set(found.mean) & set(found.pooled)
+    accuracy = found.pooled["accuracy"]
+    assert accuracy.value == pytest.approx(np.mean([figures["accuracy"].value for figures in alone]))
+    assert accuracy.low < accuracy.value < accuracy.high
 
 
 def test_unfinished_runs_are_named_so(make_run: MakeRun, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,13 @@ import torch
 
 from medcompress.benchmarks.metrics import scores, truth
 from medcompress.runtime.errors import CheckpointError, DataError, InputError
-from medcompress.trained.checkpoint import load_checkpoint, rebuild
+from medcompress.trained.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from medcompress.trained.data.datasets import ImageDataset
-from medcompress.trained.data.splits import split_of
-from medcompress.trained.learning.prediction import predict
+from medcompress.trained.data.splits import DataSource, split_of
+from medcompress.trained.networks.prediction import predict
 from medcompress.trained.results.comparison import compare
 from medcompress.trained.results.evaluation import evaluate
+from medcompress.trained.results.explained import explain_part
 from medcompress.trained.results.run_report import read_run
 
 
@@ -44,6 +47,31 @@ def test_images_that_moved_are_the_same_images(checkpoint: Path, phantoms: Path,
     assert not second.report.warnings
     found = compare([tmp_path / "a", tmp_path / "b"])
     assert found.rows[1].difference is not None and found.rows[1].difference.value == 0
+
+
+def test_a_set_with_a_table_moves_whole(checkpoint: Path, phantoms: Path, tmp_path: Path) -> None:
+    """The table lies within the data: where they moved, so did it."""
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    rows = ["file,label,patient"]
+    for image in sorted(phantoms.rglob("*.png")):
+        shutil.copy(image, data / "images")
+        rows.append(f"{image.name},{image.parent.name},{image.stem.split('-')[0]}")
+    (data / "labels.csv").write_text("\n".join(rows))
+    stored = load_checkpoint(checkpoint)
+    source = DataSource(str(data), table=str(data / "labels.csv"))
+    fingerprint = split_of(source, stored.spec.decision.classes).fingerprint
+    of_table = tmp_path / "best.pth"
+    save_checkpoint(of_table, dataclasses.replace(stored, data=source, split=fingerprint))
+    before = evaluate(of_table, draws=0).report
+    data.rename(tmp_path / "moved")
+    found = evaluate(of_table, tmp_path / "moved", draws=0).report
+    assert found.parts == before.parts and found.data.split == fingerprint
+    assert not found.warnings
+    if find_spec("pytorch_grad_cam"):
+        _, sheets = explain_part(of_table, tmp_path / "sheets", tmp_path / "moved", per_class=1)
+        (row,) = sheets[tmp_path / "sheets" / "SYNTHETIC-CLEAR.png"]
+        assert row.path.is_relative_to(tmp_path / "moved")
 
 
 @pytest.mark.parametrize("part", ["train", "val", "all"])

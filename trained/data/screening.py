@@ -12,7 +12,7 @@ from ...benchmarks.scan import Scan, name_unreadable, refuse_unreadable, scan
 from .splits import DataSource, Split, split_of
 
 
-def look_at(
+def screen(
     source: DataSource, split: Split, *, skip_unreadable: bool = False, drop_leaks: bool = False
 ) -> tuple[DataSource, Split, tuple[str, ...]]:
     """Look at every image once.
@@ -30,6 +30,10 @@ def look_at(
         DataError: images that cannot be read, all named on stderr; or what is left is too little.
         MachineError: scikit-learn is not installed.
     """
+    few = source.per_class
+    if few:  # What stands in for an image that is left out must have been looked at too.
+        source = msgspec.structs.replace(source, per_class=0)
+        split = split_of(source, split.classes)
     scanned = scan([sample for samples in split.parts.values() for sample in samples])
     warnings: list[str] = []
     if scanned.unreadable:
@@ -53,6 +57,9 @@ def look_at(
             "the test figures will be better than on new patients, and optimize will refuse these data; "
             "--drop-leaks leaves such training images out"
         )
+    if few:
+        source = msgspec.structs.replace(source, per_class=few)
+        split = split_of(source, split.classes)
     confounding = confounds(scanned, split.classes)
     if confounding.finding:
         warnings.append(confounding.finding)

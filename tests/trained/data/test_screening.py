@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from medcompress.runtime.errors import DataError
+from medcompress.trained.data.screening import screen
 from medcompress.trained.data.splits import DataSource, split_of
-from medcompress.trained.data.suspicions import look_at
 from medcompress.trained.phantom import draw_phantom
 
 WriteImages = Callable[..., Path]
@@ -34,7 +34,7 @@ def parts(tmp_path: Path) -> Path:
 def test_clean_data_are_let_be(parts: Path) -> None:
     source = DataSource(str(parts))
     split = split_of(source)
-    assert look_at(source, split) == (source, split, ())
+    assert screen(source, split) == (source, split, ())
 
 
 def test_unreadable_images_are_all_named_and_skipped_only_if_asked(
@@ -46,10 +46,10 @@ def test_unreadable_images_are_all_named_and_skipped_only_if_asked(
     source = DataSource(str(parts))
     split = split_of(source)
     with pytest.raises(DataError, match=r"2 of 44 images cannot be read.*--skip-unreadable"):
-        look_at(source, split)
+        screen(source, split)
     told = capfd.readouterr().err
     assert all(path.name in told for path in broken)
-    source, kept, warnings = look_at(source, split, skip_unreadable=True)
+    source, kept, warnings = screen(source, split, skip_unreadable=True)
     told = capfd.readouterr().err
     assert all(path.name in told for path in broken)
     assert set(source.excluded) == {path.relative_to(parts).as_posix() for path in broken}
@@ -66,12 +66,12 @@ def test_leaks_are_told_and_dropped_from_the_training_side(parts: Path) -> None:
         ImageOps.mirror(image.resize((110, 110))).save(parts / "train" / "SICK" / "mirrored.jpeg", quality=90)
     source = DataSource(str(parts))
     split = split_of(source)
-    _, same, warnings = look_at(source, split)
+    _, same, warnings = screen(source, split)
     assert same == split
     assert warnings[0] == "leak: 1 of 12 held-out images are training images too, pixel by pixel"
     assert warnings[1] == "leak: 1 of 12 held-out images are changed copies of training images"
     assert "--drop-leaks" in warnings[2]
-    source, kept, warnings = look_at(source, split, drop_leaks=True)
+    source, kept, warnings = screen(source, split, drop_leaks=True)
     assert set(source.excluded) == {"train/SICK/copied.png", "train/SICK/mirrored.jpeg"}
     assert warnings == ("2 training images that are copies of held-out ones were left out",)
     assert kept.test == split.test
@@ -84,7 +84,7 @@ def test_leaks_of_parts_that_are_drawn_anew_are_dropped_too(tmp_path: Path, part
         for number, path in enumerate(sorted((folder / name).iterdir())[:8]):
             (folder / name / f"patient{name}9{number}-0.png").write_bytes(path.read_bytes())
     source = DataSource(str(folder))
-    source, _, warnings = look_at(source, split_of(source), drop_leaks=True)
+    source, _, warnings = screen(source, split_of(source), drop_leaks=True)
     assert "were left out" in warnings[0]
     assert not any(warning.startswith("leak") for warning in warnings)
 
@@ -95,5 +95,5 @@ def test_files_that_tell_the_class_are_warned_of(parts: Path) -> None:
             image.save(path.with_suffix(".jpeg"))
         path.unlink()
     source = DataSource(str(parts))
-    _, _, warnings = look_at(source, split_of(source))
+    _, _, warnings = screen(source, split_of(source))
     assert len(warnings) == 1 and "JPEG" in warnings[0]
