@@ -10,7 +10,8 @@ import click
 from .documents import as_json_option, print_json
 
 if TYPE_CHECKING:
-    from ..trained.results.comparison import Comparison, CrossValidation, Row
+    from ..trained.results.comparison import Comparison, Row
+    from ..trained.results.cross_validation import CrossValidation
 
 _FOLDER = click.Path(path_type=Path)
 _SHOWN = ("auroc", "accuracy", "sensitivity", "specificity", "f1", "ece")

@@ -50,14 +50,25 @@ def _read(context: click.Context, parameter: click.Parameter, path: Path | None)
         import yaml
     except ModuleNotFoundError as error:
         raise missing_package("pyyaml", "report") from error
+
+    class Loader(yaml.SafeLoader):
+        """Refuses a key that is given twice: YAML's own takes the last."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next((key for key in keys if keys.count(key) > 1), None)
+            if twice is not None:
+                raise yaml.YAMLError(f"{twice} is given twice")
+            return super().construct_mapping(node, deep)
+
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: cannot be read as YAML ({reason}); --print-config prints a valid file") from error
     if not isinstance(found, dict):
         raise InputError(f"{path}: holds no options; write lines of NAME: VALUE, as --print-config prints them")
-    names = {_name(known): known.name for known in context.command.params if known.name not in _LEFT_OUT}
+    names = {_name(known): known for known in context.command.params if known.name not in _LEFT_OUT}
     chosen: dict[str, Any] = {}
     for key, value in found.items():
         name = str(key).replace("_", "-")
@@ -65,9 +76,13 @@ def _read(context: click.Context, parameter: click.Parameter, path: Path | None)
             close = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {close[0]}?" if close else "see --help for the options"
             raise InputError(f"{path}: there is no option {key}; {hint}")
-        if isinstance(value, dict) or value is None:
+        known = names[name]
+        several = isinstance(known, click.Option) and known.multiple
+        if isinstance(value, dict) or value is None or (isinstance(value, list) and not several):
             raise InputError(f"{path}: {key} has no plain value; give one, or leave the line out")
-        chosen[str(names[name])] = value
+        if isinstance(value, float) and not value.is_integer() and isinstance(known.type, click.types.IntParamType):
+            raise InputError(f"{path}: {key} is a whole number, not {value}")
+        chosen[str(known.name)] = [value] if several and not isinstance(value, list) else value
     context.default_map = {**(context.default_map or {}), **chosen}
 
 

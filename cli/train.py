@@ -120,15 +120,16 @@ def command(context: click.Context, print_config: bool, resume: Path | None, as_
 
     # torch's own warnings of processes that train together are of no use to anybody.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from ..trained.learning import training
 
     try:
+        from ..trained.learning import training
+
         if resume is not None:
             found = [training.resume(resume, _moved(params["data"]), *_given(context))]
         else:
             found = _train(params)
     except KeyboardInterrupt as interrupt:
-        click.echo(str(interrupt) or "stopped; nothing was trained", err=True)
+        click.echo(str(interrupt) or "stopped before the first epoch was finished; nothing was kept", err=True)
         context.exit(130)
     if not leads():
         return

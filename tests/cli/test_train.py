@@ -103,6 +103,8 @@ def test_wrong_usage(data: Path, tmp_path: Path):
     refused("--data", str(data), "--size", "8", match="size 8 is outside")
     refused("--data", str(data), "--strategy", "gradual", "--epochs", "1", match="at least 2 epochs")
     refused("--data", str(data), "--folds", "2", "--repeats", "2", match="do not go together")
+    refused("--data", str(data), "--strategy", "frozen", match="needs weights that were trained")
+    refused("--data", str(data), "--unfreeze", "2", match="goes with the strategy gradual")
     refused("--data", str(data), "--precision", "fp16", match="needs a GPU")
     refused("--data", str(data), "--lr", "0", match="learning rate")
     refused("--data", str(data), "--positive", "FLU", match="is no class")
@@ -163,11 +165,14 @@ def test_folds_take_turns_and_go_on(data: Path, tmp_path: Path):
     assert (tmp_path / "o" / "fold-1" / "best.pth").stat().st_mtime_ns == first
     with pytest.raises(InputError, match="learning rate"):
         CliRunner().invoke(command, [*arguments, "--lr", "0.5"], catch_exceptions=False)
+    alone = ["--data", str(data), *SMALL, "--out", str(tmp_path / "o")]
+    with pytest.raises(InputError, match="holds the folds or repeats of a study"):
+        CliRunner().invoke(command, alone, catch_exceptions=False)
 
 
 def test_config_file_and_flags_above_it(data: Path, tmp_path: Path):
     config = tmp_path / "train.yaml"
-    config.write_text(f"data: {data}\narch: test_resnet\nsize: 32\nepochs: 7\nbatch_size: 8\ntrack: [mlflow]\n")
+    config.write_text(f"data: {data}\narch: test_resnet\nsize: 32\nepochs: 7\nbatch_size: 8\ntrack: mlflow\n")
     printed = CliRunner().invoke(command, ["--config", str(config), "--epochs", "1", "--print-config"])
     assert printed.exit_code == 0
     effective = yaml.safe_load(printed.stdout)
@@ -182,6 +187,9 @@ def test_config_file_and_flags_above_it(data: Path, tmp_path: Path):
         ("- 1", "holds no options"),
         ("a: [", "cannot be read as YAML"),
         ("epochs: {a: 1}", "epochs has no plain value"),
+        ("arch: [a, b]", "arch has no plain value"),
+        ("epochs: 2.7", "epochs is a whole number, not 2.7"),
+        ("epochs: 2\nepochs: 3", "epochs is given twice"),
     ):
         config.write_text(text)
         with pytest.raises(InputError, match=message):

@@ -51,7 +51,7 @@ def screen(
         leaks = leaks_of(scanned, split)
     if dropped:
         warnings.append(f"{dropped} training images that are copies of held-out ones were left out")
-    warnings += [f"leak: {finding}" for finding in leaks.findings]
+    warnings += leaks.findings
     if leaks.spoils:
         warnings.append(
             "the test figures will be better than on new patients, and optimize will refuse these data; "

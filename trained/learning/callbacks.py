@@ -48,7 +48,7 @@ class Keeper(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = list(state_dict["history"])
         self.best_epoch = state_dict["best_epoch"]
-        self.started = time.monotonic() - state_dict["seconds"]
+        self.started = time.monotonic() - state_dict.get("seconds", 0.0)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # A training that had stopped early when it was cut off has nothing to go on with.

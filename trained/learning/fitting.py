@@ -24,7 +24,7 @@ from .callbacks import Keeper, Reporter
 from .classifier import Classifier
 from .losses import image_weights
 from .options import TrainOptions
-from .runs import LAST, RESUME, interrupted
+from .runs import LAST, RESUME
 
 
 def fit(
@@ -41,7 +41,7 @@ def fit(
     Raises:
         InputError: the training diverged.
         MachineError: the disk is full.
-        KeyboardInterrupt: stopped by the user; the message says what was kept.
+        KeyboardInterrupt: stopped by the user.
     """
     train, val = datasets["train"], datasets["val"]
     classifier = Classifier(network.to(memory_format=torch.channels_last), spec, options, train.targets)
@@ -71,10 +71,11 @@ def fit(
                 weights_only=True,
             )
         except InputError as error:
-            kept = f"; the last good epoch is kept in {keeper.out / LAST}" if keeper.history else ""
+            last = keeper.out / LAST
+            kept = f"; the last good epoch is kept, --weights {last} goes on from it" if keeper.history else ""
             raise InputError(f"{error}{kept}") from error
         except SystemExit:  # What Lightning makes of an interrupt.
-            raise interrupted(keeper.out, len(keeper.history)) from None
+            raise KeyboardInterrupt from None
 
 
 def _hardware(options: TrainOptions, classifier: Classifier) -> dict[str, Any]:
@@ -113,7 +114,10 @@ def refuse_hardware(options: TrainOptions, split: Split) -> None:
         raise MachineError(f"--devices {devices}: this machine has {torch.cuda.device_count()} GPU(s); give fewer")
     fewest = min(len(split.train) // options.batch_size, len(split.val))
     if devices * nodes > max(1, fewest):
-        raise InputError(f"--devices {devices}: the data are too few for so many processes; give fewer")
+        raise InputError(
+            f"--devices {devices}: {len(split.train)} training images are too few for so many processes with batches "
+            f"of {options.batch_size}, or {len(split.val)} validation images; give fewer, or a smaller --batch-size"
+        )
 
 
 @contextmanager

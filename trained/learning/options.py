@@ -112,6 +112,8 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"strategy {self.strategy} needs at least 2 epochs")
         if self.unfreeze and self.strategy != "gradual":
             raise ValueError("unfreeze goes with the strategy gradual")
+        if self.strategy == "frozen" and self.weights == "scratch":
+            raise ValueError("a frozen backbone needs weights that were trained; give --weights")
         if self.backbone_lr != 1 and self.strategy == "frozen":
             raise ValueError("a frozen backbone has no learning rate; leave backbone lr out")
         if self.weights_input != "library" and self.normalization != "auto":

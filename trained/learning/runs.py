@@ -40,8 +40,13 @@ def prepare_folder(out: Path, options: TrainOptions, split: Split, warnings: Seq
         raise cannot_write(out, error) from error
 
 
-def state(out: Path) -> Literal["empty", "begun", "resumable", "finished"]:
-    """What a run's folder holds: ``begun`` is a first epoch that was cut off, with nothing to go on from."""
+def state(out: Path) -> Literal["empty", "begun", "resumable", "finished", "study"]:
+    """What a run's folder holds.
+
+    ``begun`` is a first epoch that was cut off, with nothing to go on from; ``study`` are folds or repeats.
+    """
+    if any((entry / OPTIONS).is_file() for pattern in ("fold-*", "seed-*") for entry in out.glob(pattern)):
+        return "study"
     if (out / RESUME).is_file():
         return "resumable"
     if not (out / BEST).is_file():
@@ -130,7 +135,7 @@ def refuse_full_disk(out: Path, network: nn.Module) -> None:
 def interrupted(out: Path, epochs: int) -> KeyboardInterrupt:
     """What a training stopped by the user ends with, after so many finished epochs."""
     if not epochs:
-        return KeyboardInterrupt("stopped in the first epoch; nothing was kept")
+        return KeyboardInterrupt("stopped before the first epoch was finished; nothing was kept")
     return KeyboardInterrupt(
         f"stopped after epoch {epochs}; the best one so far is {out / BEST}, "
         f"go on with: medcompress train --resume {out}"

@@ -39,6 +39,7 @@ from .runs import (
     RESUME,
     cannot_write,
     check_resume,
+    interrupted,
     prepare_folder,
     read_options,
     read_warnings,
@@ -64,7 +65,10 @@ def train(options: TrainOptions, out: Path, screened: tuple[str, ...] | None = N
         MachineError: ``out`` cannot be written, the disk is full, or weights cannot be downloaded.
         KeyboardInterrupt: stopped by the user; the message says what was kept.
     """
-    if state(out) in {"resumable", "finished"}:
+    found = state(out)
+    if found == "study":
+        raise InputError(f"{out}: holds the folds or repeats of a study; give another --out")
+    if found in {"resumable", "finished"}:
         raise InputError(f"{out}: holds a training already; give another --out, or go on with --resume {out}")
     return _run(options, out, screened, resume=False)
 
@@ -89,7 +93,8 @@ def resume(
     """
     found = state(out)
     if found != "resumable":
-        why = "its training is finished" if found == "finished" else "no finished epoch is kept there"
+        why = {"finished": "its training is finished", "study": "it holds several; run the study's command again"}
+        why = why.get(found, "no finished epoch is kept there")
         raise InputError(f"{out}: nothing to resume, {why}; start one with: medcompress train --data DIR")
     options = read_options(out)
     asked = dict(asked or {})
@@ -147,9 +152,12 @@ def _run(options: TrainOptions, out: Path, screened: tuple[str, ...] | None, *, 
         template = Checkpoint(spec, {}, options.source, split.fingerprint)
         keeper = Keeper(out, template, options.patience, options.save_every)
         opened = loggers(options.track, out, _topic(split), f"{out.parent.name}/{out.name}", _told(options))
-        fit(network, datasets, spec, options, keeper, opened, resume)
-        if leads():
-            _judge(options, split, datasets, keeper, opened, warnings)
+        try:
+            fit(network, datasets, spec, options, keeper, opened, resume)
+            if leads():
+                _judge(options, split, datasets, keeper, opened, warnings)
+        except KeyboardInterrupt:
+            raise interrupted(out, len(keeper.history)) from None
     return out / BEST
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from ...benchmarks.assessment import CONFIDENCE, DRAWS, Figure, mean_figures
 from ...benchmarks.judged import Judged
@@ -17,33 +16,14 @@ from ...benchmarks.measures import OVERALL
 from ...runtime.decision import Decision
 from ...runtime.errors import InputError
 from ..tasks import task_for
+from .cross_validation import CrossValidation, cross_validation, own_values, spread
 from .predictions import Predictions
 from .run_report import METRICS, RunReport, read_run
 
 # Figures that are better when smaller.
 SMALLER = {"ece", "brier"}
-# Of probabilities rather than answers. Pooled, they would hold those of different models against each other: Forman and
-# Scholz (2010), "Apples-to-apples in cross-validation studies", SIGKDD Explorations 12:49-57.
-BY_FOLD = ("auroc", "auprc", "ece", "brier")
 _MEMBER = re.compile(r"(fold|seed)-\d+")
 _BEGUN = ("options.json", "last.pth", "resume.ckpt", "best.pth")
-
-
-class CrossValidation(msgspec.Struct, frozen=True):
-    """The folds' validation images, each answered by the one training that did not learn from it (it did choose its
-    epoch by it).
-
-    Attributes:
-        images, patients: of all folds.
-        mean, spread: of the figures of :data:`BY_FOLD`: over the folds' own, and their standard deviation.
-        pooled: the other figures, over all images together, with intervals by patient.
-    """
-
-    images: int
-    patients: int
-    mean: dict[str, float]
-    spread: dict[str, float]
-    pooled: dict[str, Figure]
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -213,7 +193,7 @@ def _entry(
     assessed = reports[0].parts[part]
     same = len(runs) == 1 and (assessed.draws, assessed.seed) == (draws, seed)
     figures = assessed.figures if same else mean_figures(models, draws=draws, seed=seed)
-    spread = {name: float(np.std(values, ddof=1)) for name, values in _own(reports, part).items() if len(runs) > 1}
+    values = own_values([report.parts[part] for report in reports])
     first = reports[0]
     options = first.training.options
     seconds = [report.training.seconds for report in reports]
@@ -230,8 +210,8 @@ def _entry(
         assessed.images,
         assessed.patients,
         figures,
-        spread,
-        cross_validation=_cross_validation(runs, decision, draws, seed) if len(runs) > 1 else None,
+        spread(values),
+        cross_validation=_of_folds(runs, decision, draws, seed) if len(runs) > 1 else None,
     )
     return _Entry(row, models, fingerprints.pop())
 
@@ -241,14 +221,7 @@ def _ordered(own: Decision, decision: Decision) -> Decision:
     return msgspec.structs.replace(own, classes=decision.classes)
 
 
-def _own(reports: Sequence[RunReport], part: str) -> dict[str, list[float]]:
-    """The figures that all members have, and each one's."""
-    found = [report.parts[part].figures for report in reports]
-    values = {name: [figures[name].value for figures in found] for name in OVERALL}
-    return {name: [v for v in each if v is not None] for name, each in values.items() if None not in each}
-
-
-def _cross_validation(
+def _of_folds(
     runs: Sequence[tuple[RunReport, dict[str, Predictions]]], decision: Decision, draws: int, seed: int
 ) -> CrossValidation | None:
     """Of the folds' validation images, where no image is in two of them."""
@@ -256,24 +229,8 @@ def _cross_validation(
     files = [file for _, found in parts for file in found.files]
     if len(parts) < len(runs) or len(set(files)) < len(files):
         return None
-    models = [found.judged(_ordered(report.decision, decision)) for report, found in parts]
-    together = Judged(
-        decision,
-        np.concatenate([model.target for model in models]),
-        np.concatenate([model.probabilities for model in models]),
-        np.concatenate([model.answers for model in models]),
-        tuple(patient for model in models for patient in model.patients),
-        sum(model.unknown for model in models),
-    )
-    pooled = mean_figures([together], draws=draws, seed=seed)
-    own = {name: values for name, values in _own([report for report, _ in parts], "val").items() if name in BY_FOLD}
-    return CrossValidation(
-        len(together),
-        len(set(together.patients)),
-        {name: float(np.mean(values)) for name, values in own.items()},
-        {name: float(np.std(values, ddof=1)) for name, values in own.items()},
-        {name: figure for name, figure in pooled.items() if name not in BY_FOLD},
-    )
+    folds = [found.judged(_ordered(report.decision, decision)) for report, found in parts]
+    return cross_validation([report.parts["val"] for report, _ in parts], folds, draws, seed)
 
 
 def _with_difference(entry: _Entry, base: _Entry, figure: str, part: str, draws: int, seed: int) -> Row:

@@ -21,7 +21,7 @@ def test_full_trains_everything_with_a_slower_backbone() -> None:
 
 
 def test_frozen_trains_the_head_alone() -> None:
-    (stage,) = stages(options(strategy="frozen"), 4)
+    (stage,) = stages(options(strategy="frozen", weights="imagenet"), 4)
     assert stage.rates == (0, 0, 0, 1)
 
 

@@ -163,7 +163,7 @@ def test_diverged_training_keeps_the_last_good_epoch(tmp_path: Path, tiny_data: 
         return loss(self, outputs, labels) * (float("nan") if self.training and self.current_epoch == 1 else 1)
 
     monkeypatch.setattr(Classifier, "_loss", diverging)
-    with pytest.raises(InputError, match=r"diverged in epoch 2 .*; the last good epoch is kept in .*last\.pth"):
+    with pytest.raises(InputError, match=r"diverged in epoch 2 .*; the last good epoch is kept, --weights .*last\.pth"):
         train(_options(tiny_data), tmp_path / "run")
     assert load_checkpoint(tmp_path / "run" / "last.pth").epoch == 1
 
@@ -185,7 +185,7 @@ def test_a_training_that_had_stopped_early_does_not_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "_judge", stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="go on with: medcompress train --resume"):
         train(options, out)
     monkeypatch.setattr(training, "_judge", judge)
     assert _equal(whole, resume(out))

@@ -11,12 +11,14 @@ import pytest
 
 from medcompress.benchmarks.measures import OVERALL
 from medcompress.benchmarks.samples import Sample, one_hot
+from medcompress.cli.main import run
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import InputError
 from medcompress.runtime.preprocessing import Preprocessing
 from medcompress.trained.checkpoint import Checkpoint
 from medcompress.trained.data.splits import DataSource, Split
-from medcompress.trained.results.comparison import BY_FOLD, compare
+from medcompress.trained.results.comparison import compare
+from medcompress.trained.results.cross_validation import BY_FOLD
 from medcompress.trained.results.run_report import METRICS, write_run_report
 from medcompress.trained.spec import ModelSpec
 
@@ -134,7 +136,7 @@ def test_seeds_are_one_row_with_mean_and_spread(make_run: MakeRun, tmp_path: Pat
     assert row.cross_validation is None, "their validation images are the same"
 
 
-def test_of_folds_answers_are_pooled_and_scores_are_not(make_run: MakeRun, tmp_path: Path) -> None:
+def test_of_folds_answers_are_pooled_and_scores_are_not(make_run: MakeRun, tmp_path: Path, capsys) -> None:
     folds = [make_run(f"folds/fold-{i + 1}", 1.5, val=f"val{i}") for i in range(3)]
     (row,) = compare([tmp_path / "folds"], draws=50).rows
     found = row.cross_validation
@@ -148,6 +150,10 @@ def test_of_folds_answers_are_pooled_and_scores_are_not(make_run: MakeRun, tmp_p
     accuracy = found.pooled["accuracy"]
     assert accuracy.value == pytest.approx(np.mean([figures["accuracy"].value for figures in alone]))
     assert accuracy.low < accuracy.value < accuracy.high
+    assert run(["compare", str(tmp_path / "folds"), "--draws", "50"]) == 0
+    told = capsys.readouterr().out
+    assert f"of the folds' own AUROC {found.mean['auroc']:.3f} ± {found.spread['auroc']:.3f}, calibration error" in told
+    assert f"answers of all folds pooled: accuracy {accuracy.value:.3f} [" in told
 
 
 def test_unfinished_runs_are_named_so(make_run: MakeRun, tmp_path: Path) -> None:
