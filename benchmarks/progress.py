@@ -22,7 +22,7 @@ def leads() -> bool:
     return rank() == 0
 
 
-console = Console(stderr=True, highlight=False, quiet=not leads())
+console = Console(stderr=True, highlight=False, emoji=False, quiet=not leads())
 
 
 def stage(text: str) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from ...benchmarks.confounding import confounds
 from ...benchmarks.leaks import Leaks, check
+from ...benchmarks.progress import stage
 from ...benchmarks.scan import Scan, name_unreadable, refuse_unreadable, scan
 from .splits import DataSource, Split, split_of
 
@@ -52,6 +53,11 @@ def screen(
     if dropped:
         warnings.append(f"{dropped} training images that are copies of held-out ones were left out")
     warnings += leaks.findings
+    for pair in leaks.contradicting:
+        stage(f"different labels of one picture: {pair.first}, {pair.second}")
+    chosen_by = check(scanned.part(split.train), scanned.part(split.val)).seen
+    if chosen_by:
+        warnings.append(f"{chosen_by} of {len(split.val)} validation images are training images too: they flatter")
     if leaks.spoils:
         warnings.append(
             "the test figures will be better than on new patients, and optimize will refuse these data; "

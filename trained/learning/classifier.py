@@ -157,5 +157,6 @@ class Classifier(pl.LightningModule):
 def diverged(epoch: int, where: str) -> InputError:
     """The error for a loss or weight that is no finite number any more."""
     return InputError(
-        f"training diverged in epoch {epoch} ({where}: NaN or infinite values); train anew in another --out with a lower --lr"
+        f"training diverged in epoch {epoch} ({where}: NaN or infinite values); train anew in another --out with a "
+        "lower --lr"
     )
