@@ -41,7 +41,12 @@ def _choice(*names: str) -> click.Choice[str]:
 @click.option("--data", help="Folder of images, MedMNIST .npz file, or name of a MedMNIST set.")
 @source_options
 @click.option("--positive", default="", help="Of two classes, the finding; by default the one not named healthy.")
-@click.option("--per-class", default=0, type=click.IntRange(0), help="Train on N images of each class only (of findings: at least).")
+@click.option(
+    "--per-class",
+    default=0,
+    type=click.IntRange(0),
+    help="Train on so many images a class only.",
+)
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read; they are listed.")
 @click.option("--drop-leaks", is_flag=True, help="Leave out training images that are copies of held-out ones.")
 @click.option("--cache", type=_choice("auto", "memory", "disk", "none"), default="auto", help="Of decoded images.")
