@@ -134,7 +134,7 @@ def command(context: click.Context, print_config: bool, resume: Path | None, as_
         else:
             found = _train(params)
     except KeyboardInterrupt as interrupt:
-        click.echo(str(interrupt) or "stopped before the first epoch was finished; nothing was kept", err=True)
+        click.echo(str(interrupt) or _stopped(resume, params), err=True)
         context.exit(130)
     if not leads():
         return
@@ -164,6 +164,14 @@ def _train(params: dict[str, Any]) -> Sequence[Path]:
     if params["folds"] or params["repeats"] > 1:
         return run_study(parts_of(options, params["folds"], params["repeats"]), out)
     return [train(options, out)]
+
+
+def _stopped(resume: Path | None, params: dict[str, Any]) -> str:
+    if resume is not None:
+        return f"stopped; go on with: medcompress train --resume {resume}"
+    if params["folds"] or params["repeats"] > 1:
+        return "stopped; the same command goes on from the last finished epoch"
+    return "stopped before the first epoch was finished; nothing was kept"
 
 
 def _moved(data: str | None) -> Path | None:

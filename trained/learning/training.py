@@ -246,7 +246,7 @@ def _say_data(split: Split, decision: Decision, warnings: Sequence[str]) -> None
     counts = ", ".join(f"{part} {len(getattr(split, part))}" for part in ("train", "val", "test"))
     finding = f", finding {decision.positive}" if decision.positive else ""
     console.print(
-        f"{len(split.classes)} classes ({', '.join(split.classes)}{finding}); images: {counts}",
+        f"{len(split.classes)} {'findings' if split.multilabel else 'classes'} ({', '.join(split.classes)}{finding}); images: {counts}",
         style="dim",
         markup=False,
         soft_wrap=True,
