@@ -244,9 +244,10 @@ def _topic(split: Split) -> str:
 
 def _say_data(split: Split, decision: Decision, warnings: Sequence[str]) -> None:
     counts = ", ".join(f"{part} {len(getattr(split, part))}" for part in ("train", "val", "test"))
+    names = "findings" if split.multilabel else "classes"
     finding = f", finding {decision.positive}" if decision.positive else ""
     console.print(
-        f"{len(split.classes)} {'findings' if split.multilabel else 'classes'} ({', '.join(split.classes)}{finding}); images: {counts}",
+        f"{len(split.classes)} {names} ({', '.join(split.classes)}{finding}); images: {counts}",
         style="dim",
         markup=False,
         soft_wrap=True,
