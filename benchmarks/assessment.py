@@ -17,6 +17,9 @@ DRAWS = 1000
 CONFIDENCE = 0.95
 # A figure that fewer of the draws have is of too few patients for an interval.
 _LEAST_SHARE = 0.5
+# Reasons of a figure that no draw moves: one has no interval, the other another one.
+SAME = "every draw gives the same value"
+EXACT = "exact binomial interval, which takes images of one patient for independent ones"
 
 
 class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,9 +27,10 @@ class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         value: None where it cannot be said.
-        low, high: percentile interval over the draws of patients; None where it cannot be said.
+        low, high: percentile interval over the draws of patients; None where it cannot be said. A share of images
+            that is 0 or 1 in every draw has the exact one of Clopper and Pearson (Biometrika 26:404, 1934).
         draws: how many draws had a value; those that lacked one of the classes were left out.
-        reason: why value or interval are missing.
+        reason: why value or interval are missing, or the interval is another.
     """
 
     value: float | None
@@ -96,9 +100,11 @@ def assess_judged(found: Judged, draws: int = DRAWS, seed: int = 0, confidence: 
                 by_class[c].append(of_each[c])
     why = _nothing_to_redraw(people)
 
-    def with_intervals(values: dict[str, float], drawn: list[dict[str, Floats]], missing: str) -> dict[str, Figure]:
+    def with_intervals(
+        values: dict[str, float], drawn: list[dict[str, Floats]], missing: str, images: dict[str, int]
+    ) -> dict[str, Figure]:
         return {
-            name: _figure(value, [part[name] for part in drawn], name, confidence, why, missing)
+            name: _figure(value, [part[name] for part in drawn], name, confidence, why, missing, images.get(name, 0))
             for name, value in values.items()
         }
 
@@ -107,7 +113,7 @@ def assess_judged(found: Judged, draws: int = DRAWS, seed: int = 0, confidence: 
             names[c],
             int((found.target[:, c] == 1).sum()),
             int((found.target[:, c] >= 0).sum()),
-            with_intervals(class_values(found, c), by_class[c], _missing(found, [c])),
+            with_intervals(class_values(found, c), by_class[c], _missing(found, [c]), _images_of(found, c)),
         )
         for c in columns
     )
@@ -120,7 +126,7 @@ def assess_judged(found: Judged, draws: int = DRAWS, seed: int = 0, confidence: 
         draws,
         seed,
         confusion(found),
-        with_intervals(overall_values(found), overall, _missing(found, found.columns)),
+        with_intervals(overall_values(found), overall, _missing(found, found.columns), _images(found)),
         of_classes,
         _notes(found),
     )
@@ -149,9 +155,17 @@ def mean_figures(
                 _mean_of([each.under(weights)[0] for each in ready], [each.under(weights)[0] for each in others])
             )
     why, missing = _nothing_to_redraw(people), _missing(found, found.columns)
+    images = _images(found) if len(models) == 1 and not minus else {}
+    called = {name: "difference" if minus else name for name in values}
     return {
         name: _figure(
-            float(value), [part[name] for part in drawn], "difference" if minus else name, confidence, why, missing
+            float(value),
+            [part[name] for part in drawn],
+            called[name],
+            confidence,
+            why,
+            missing,
+            images.get(name, 0),
         )
         for name, value in values.items()
     }
@@ -168,9 +182,13 @@ def _nothing_to_redraw(people: int) -> str:
     return "no draws were asked for" if people > 1 else "one patient: nothing to redraw"
 
 
-def _figure(value: float, drawn: list[Floats], name: str, confidence: float, why: str, missing: str) -> Figure:
+def _figure(
+    value: float, drawn: list[Floats], name: str, confidence: float, why: str, missing: str, images: int
+) -> Figure:
+    """``images``: how many the figure is a share of; 0 where it is none."""
     if np.isnan(value):
         return Figure(None, reason=missing)
+    value = _whole(value)
     if not drawn:
         return Figure(value, reason=why)
     values = np.concatenate(drawn)
@@ -178,12 +196,34 @@ def _figure(value: float, drawn: list[Floats], name: str, confidence: float, why
     if len(usable) < _LEAST_SHARE * len(values):
         return Figure(value, draws=len(usable), reason=f"only {len(usable)} of {len(values)} draws have a value")
     if np.ptp(usable) < 1e-12:
-        return Figure(value, draws=len(usable), reason="every draw gives the same value")
+        if not images or value not in (0, 1):
+            return Figure(value, draws=len(usable), reason=SAME)
+        from scipy.stats import binomtest
+
+        exact = binomtest(round(value * images), images).proportion_ci(confidence, method="exact")
+        return Figure(value, float(exact.low), float(exact.high), len(usable), EXACT)
     low, high = percentile_interval(usable, confidence)
     if name == "ece":
         shift = value - float(usable.mean())
         low, high = max(0.0, low + shift), high + shift
-    return Figure(value, low, high, len(usable))
+    return Figure(value, _whole(low), _whole(high), len(usable))
+
+
+def _whole(value: float) -> float:
+    """Without the rounding that leaves 0.9999999999999999 of a perfect figure, or 1 and a bit."""
+    return float(round(value)) if abs(value - round(value)) < 1e-12 else value
+
+
+def _images_of(found: Judged, c: int) -> dict[str, int]:
+    """Of how many images the figures of a class are shares."""
+    present, absent = (int((found.target[:, c] == value).sum()) for value in (1, 0))
+    return {"sensitivity": present, "specificity": absent, "accuracy": present + absent}
+
+
+def _images(found: Judged) -> dict[str, int]:
+    """The same of the figures over all; a mean of several classes is no share."""
+    of_class = _images_of(found, found.columns[0]) if len(found.columns) == 1 else {}
+    return {**of_class, "accuracy": len(found)}
 
 
 def _missing(found: Judged, columns: Sequence[int]) -> str:

@@ -83,14 +83,24 @@ class Leaks(msgspec.Struct, frozen=True):
     def findings(self) -> tuple[str, ...]:
         """What was found, each in a few words; names no file and no patient."""
         exact = len({pair.second for pair in self.exact})
+        copies = f"of {self.held_out} held-out images are changed copies of training images"
+        same = f"of {self.held_out} held-out images are training images too, pixel by pixel"
         counts = (
-            (exact, f"of {self.held_out} held-out images are training images too, pixel by pixel"),
-            (self.seen - exact, f"of {self.held_out} held-out images are changed copies of training images"),
-            (len(self.patients), "patients have images on both sides"),
-            (len(self.contradicting), "pairs of one picture have different labels"),
-            (len(self.repeated), "held-out images repeat another held-out image"),
+            (exact, same, same),
+            (self.seen - exact, copies, copies),
+            (len(self.patients), "patient has images on both sides", "patients have images on both sides"),
+            (
+                len(self.contradicting),
+                "pair of one picture has different labels",
+                "pairs of one picture have different labels",
+            ),
+            (
+                len(self.repeated),
+                "held-out image repeats another held-out image",
+                "held-out images repeat another held-out image",
+            ),
         )
-        return tuple(f"{count} {words}" for count, words in counts if count)
+        return tuple(f"{count} {one if count == 1 else several}" for count, one, several in counts if count)
 
 
 def check(train: Scan, held_out: Scan) -> Leaks:

@@ -87,6 +87,13 @@ def square(ax: Axes, small: bool) -> None:
         ax.yaxis.label.set_fontsize(8)
 
 
+def within_unit(values: Sequence[float]) -> tuple[float, float]:
+    """Limits of an axis around values, with room; no further than 0 and 1 where the values stay within."""
+    low, high = min(values), max(values)
+    room = max(0.08 * (high - low), 0.05)
+    return max(low - room, 0.0 if low >= 0 else -math.inf), min(high + room, 1.0 if high <= 1 else math.inf)
+
+
 def short_name(name: str, length: int = 20) -> str:
     """A class's name, cut where it would run into the next."""
     return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -9,7 +9,7 @@ import numpy as np
 
 from .assessment import Figure
 from .judged import BINS, Judged, confusion, reliability
-from .plot_style import COLOURS, COLUMNS, GREY, PALE, SIZE, png, short_name, square
+from .plot_style import COLOURS, COLUMNS, GREY, PALE, SIZE, png, short_name, square, within_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,19 +100,24 @@ def learning_plot(history: Sequence[Mapping[str, float | None]], best_epoch: int
         from matplotlib.ticker import MaxNLocator
 
         for ax, names in zip(axes, (losses, figures), strict=True):
+            shown: list[float] = []
             for colour, name in zip(COLOURS[1::-1] if names is losses else COLOURS[1:], names, strict=False):
                 y = np.array([row.get(name) for row in history], dtype=np.float64)  # None becomes NaN: a gap
                 label = labels.get(name) or name.removeprefix("val_").replace("_", " ").replace("auroc", "AUROC")
-                ax.plot(epochs, y, color=colour, label=label, marker="o", markersize=3)
+                ax.plot(epochs, y, color=colour, label=label, marker="o", markersize=3, clip_on=False)
+                shown += y[np.isfinite(y)].tolist()
             if best_epoch:
                 ax.axvline(best_epoch, color=GREY, linewidth=1, linestyle=(0, (4, 3)), label="epoch kept")
             ax.set_xlabel("epoch")
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            if len(epochs) == 1:
+                ax.set_xlim(epochs[0] - 0.5, epochs[0] + 0.5)
+            if shown:
+                ax.set_ylim(*((0, 1.08 * max(shown) or 1) if names is losses else within_unit(shown)))
             if names:
                 ax.legend(fontsize=9)
         axes[0].set_ylabel("loss")
         axes[0].set_title("Loss")
-        axes[0].set_ylim(bottom=0)
         axes[1].set_title("Validation")
         axes[1].set_ylabel("0 to 1")
 
@@ -129,15 +134,18 @@ def comparison_plot(rows: Sequence[tuple[str, Figure]], figure: str, title: str)
                 ax.text(0.5, place, found.reason, transform=ax.get_yaxis_transform(), ha="center", color=GREY)
                 continue
             if found.low is not None and found.high is not None:
-                ax.plot([found.low, found.high], [place, place], color=COLOURS[0], linewidth=2.4, alpha=0.55)
-            ax.plot(found.value, place, "o", color=COLOURS[0], markersize=7)
+                limits: dict[str, Any] = {"linewidth": 2.4, "alpha": 0.55, "clip_on": False}
+                ax.plot([found.low, found.high], [place, place], color=COLOURS[0], **limits)
+            ax.plot(found.value, place, "o", color=COLOURS[0], markersize=7, clip_on=False)
             at = (found.value, place)
             ax.annotate(f"{found.value:.3f}", at, (0, 8), textcoords="offset points", ha="center", fontsize=9)
         ax.set_yticks(range(len(rows)), [name for name, _ in rows])
         ax.set_ylim(len(rows) - 0.4, -0.7)
         ax.grid(axis="y", visible=False)
         ax.tick_params(axis="y", length=0)
-        ax.margins(x=0.08)
+        ends = [end for _, found in rows for end in (found.value, found.low, found.high) if end is not None]
+        if ends:
+            ax.set_xlim(*within_unit(ends))
         ax.set_xlabel(figure)
         ax.set_title(title)
 

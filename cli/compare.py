@@ -58,7 +58,7 @@ def _print(found: Comparison) -> None:
     from rich import box
     from rich.table import Table
 
-    from ..trained.results.summary import LABELS
+    from ..trained.results.summary import LABELS, duration, footnotes
     from .evaluate import interval
     from .table import wide_console
 
@@ -67,7 +67,7 @@ def _print(found: Comparison) -> None:
     names = _short_names(found.rows)
     for name in ("run", "network", "weights", "strategy"):
         table.add_column(name, no_wrap=True)
-    for name in ("size", "epochs", "min", "images"):
+    for name in ("size", "epochs", "time", "images"):
         table.add_column(name, justify="right", no_wrap=True)
     short = [LABELS[name].split(" (")[0] for name in shown]
     for name in (short[0], f"Δ {short[0]}", *short[1:]):
@@ -87,7 +87,7 @@ def _print(found: Comparison) -> None:
             row.strategy,
             str(row.size),
             str(row.epochs) if row.epochs else "-",
-            "-" if row.seconds is None else f"{row.seconds / 60:.1f}",
+            "-" if row.seconds is None else duration(row.seconds),
             str(row.images),
             interval(figures[0]),
             difference,
@@ -97,6 +97,9 @@ def _print(found: Comparison) -> None:
         )
     console = wide_console(220)
     console.print(table)
+    shown_intervals = (row.figures[found.figure] for row in found.rows if row.figures)
+    for note in footnotes(figure for figure in shown_intervals if figure.low is not None):
+        console.print(note, soft_wrap=True, markup=False)
     for row in found.rows:
         if row.spread:
             told = ", ".join(

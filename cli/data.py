@@ -82,7 +82,8 @@ def _leaks(split: Split) -> tuple[str, ...]:
 
     found = leaks_of(scan([sample for samples in split.parts.values() for sample in samples]), split)
     pairs = [f"{pair.second} = {pair.first} {pair.change}".rstrip() for pair in (*found.exact, *found.near)]
-    return (*found.findings, *pairs)
+    other = [f"different labels: {pair.second} = {pair.first}" for pair in found.contradicting]
+    return (*found.findings, *pairs, *other)
 
 
 def _show(found: Described) -> None:

@@ -77,7 +77,7 @@ def print_assessment(found: Assessment, title: str) -> None:
     from rich.table import Table
 
     from ..benchmarks.measures import OF_CLASS
-    from ..trained.results.summary import LABELS
+    from ..trained.results.summary import LABELS, footnotes, label
     from .table import wide_console
 
     console = wide_console(200)
@@ -91,8 +91,8 @@ def print_assessment(found: Assessment, title: str) -> None:
     overall.add_column(f"{percent} interval", no_wrap=True)
     for name, figure in found.figures.items():
         value = "-" if figure.value is None else f"{figure.value:.4f}"
-        limits = figure.reason if figure.low is None else f"{figure.low:.4f} to {figure.high:.4f}"
-        overall.add_row(LABELS[name], value, limits)
+        limits = figure.reason if figure.low is None else f"{figure.low:.4f} to {figure.high:.4f}{_mark(figure)}"
+        overall.add_row(label(name, found.decision), value, limits)
     console.print(overall)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("class", no_wrap=True)
@@ -101,12 +101,22 @@ def print_assessment(found: Assessment, title: str) -> None:
     for entry in found.by_class:
         table.add_row(entry.name, str(entry.support), *(interval(entry.figures[name]) for name in OF_CLASS))
     console.print(table)
+    shown = [*found.figures.values(), *(entry.figures[name] for entry in found.by_class for name in OF_CLASS)]
+    for note in footnotes(figure for figure in shown if figure.low is not None):
+        console.print(note, soft_wrap=True, markup=False)
+
+
+def _mark(figure: Figure) -> str:
+    return " †" if figure.reason else ""
 
 
 def interval(figure: Figure, form: str = ".3f") -> str:
-    """``0.957 [0.934, 0.976]``; the value alone where it has none, ``-`` where there is none."""
+    """``0.957 [0.934, 0.976]``; the value alone where it has none, ``-`` where there is none.
+
+    An interval of another kind is marked: ``1.000 [0.884, 1.000] †``.
+    """
     if figure.value is None:
         return "-"
     if figure.low is None or figure.high is None:
         return f"{figure.value:{form}}"
-    return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]"
+    return f"{figure.value:{form}} [{figure.low:{form}}, {figure.high:{form}}]{_mark(figure)}"

@@ -42,13 +42,17 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Draw where CHECKPOINT looked: each image, its Grad-CAM heat map, and both.
+    """Draw where CHECKPOINT, or that of a run's folder, looked: each image, its Grad-CAM heat map, and both.
 
     Without IMAGES there is a contact sheet for each class, of the checkpoint's own test images: first the wrong
     answers it was surest of, at most half of the sheet, then others by chance. With IMAGES the sheets are of those.
     """
+    from ..runtime.bundle import MANIFEST
+    from ..trained.results.evaluation import find_model
     from ..trained.results.explained import explain_images, explain_part
 
+    if checkpoint.is_dir() and not (checkpoint / MANIFEST).is_file():
+        checkpoint = find_model(checkpoint)
     out = out or checkpoint.with_name("explained")
     if images:
         layer, sheets = explain_images(checkpoint, images, out, class_name, per_class)

@@ -69,7 +69,7 @@ def source_from(
         MachineError: a MedMNIST set that is not here and cannot be downloaded.
     """
     from ..trained.data.splits import DataSource
-    from ..trained.data.tables import find_table
+    from ..trained.data.table_search import find_table
     from ..trained.tasks import task as find_task
 
     path = _find(str(data))

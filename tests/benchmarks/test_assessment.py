@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from medcompress.benchmarks.assessment import DRAWS, Assessment, assess_judged, mean_figures
+from medcompress.benchmarks.assessment import DRAWS, Assessment, _figure, assess_judged, mean_figures
 from medcompress.benchmarks.judged import Judged, judged, reliability
 from medcompress.benchmarks.measures import OF_CLASS, OVERALL, Figures, class_values, overall_values
 from medcompress.runtime.decision import Decision
@@ -215,6 +215,26 @@ def test_one_patient_or_constant_scores_have_no_interval() -> None:
     assert constant.figures["auroc"].value == 0.5 and constant.figures["auroc"].low is None
     assert "same value" in constant.figures["auroc"].reason
     assert constant.figures["accuracy"].low is not None
+
+
+def test_perfect_shares_have_the_exact_interval() -> None:
+    target = np.eye(2, dtype=int)[[0, 1] * 15]
+    found = _assess(BINARY, target, 8.0 * target, [str(i // 2) for i in range(30)], draws=200)
+    for name, images in (("accuracy", 30), ("sensitivity", 15), ("specificity", 15)):
+        figure = found.figures[name]
+        # Clopper and Pearson, of all right: the lower limit is (1 - confidence) / 2 to the power 1 / n.
+        assert figure.low == pytest.approx(0.025 ** (1 / images)) and (figure.value, figure.high) == (1, 1)
+        assert "independent" in figure.reason and "independent" in found.by_class[0].figures[name].reason
+    assert found.figures["auroc"].value == 1 and found.figures["auroc"].low is None
+    several = np.eye(4, dtype=int)[[0, 1, 2, 3] * 8]
+    means = _assess(SEVERAL, several, 8.0 * several, [str(i) for i in range(32)], draws=50).figures
+    assert means["sensitivity"].low is None and means["accuracy"].low == pytest.approx(0.025 ** (1 / 32))
+
+
+def test_no_figure_is_almost_one() -> None:
+    """A mean of three perfect areas is 0.9999999999999999 otherwise, or so."""
+    figures = [_figure(value, [], "auprc", 0.95, "", "", 0).value for value in (1 - 2e-16, 1 + 4e-16, 1e-17, 0.9)]
+    assert figures == [1, 1, 0, 0.9]
 
 
 def test_draws_that_lack_a_class_are_left_out_and_counted() -> None:

@@ -79,7 +79,7 @@ def test_a_patient_on_both_sides_spoils(radiographs: Scan, tmp_path: Path) -> No
     other = scan([Sample(second.path, (1, 0), first.patient)])
     found = check(radiographs.part([first]), other)
     assert found.patients == (first.patient,)
-    with pytest.raises(DataError, match="1 patients have images on both sides"):
+    with pytest.raises(DataError, match="1 patient has images on both sides"):
         refuse(found)
 
 
@@ -93,8 +93,8 @@ def test_one_picture_with_two_labels_and_repeats_among_the_held_out_are_notes(
     assert not found.spoils
     assert len(found.repeated) == len(found.contradicting) == 1
     assert found.findings == (
-        "1 pairs of one picture have different labels",
-        "1 held-out images repeat another held-out image",
+        "1 pair of one picture has different labels",
+        "1 held-out image repeats another held-out image",
     )
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from medcompress.benchmarks.assessment import Figure
 from medcompress.benchmarks.judged import Judged, judged
+from medcompress.benchmarks.plot_style import within_unit
 from medcompress.benchmarks.plots import (
     comparison_plot,
     confusion_plot,
@@ -74,3 +75,9 @@ def test_learning_curves_of_any_history() -> None:
 def test_a_comparison_says_why_a_row_has_no_figure() -> None:
     rows = [("one", Figure(0.9, 0.85, 0.94)), ("two", Figure(0.8)), ("three", Figure(None, reason="no images"))]
     assert _width(comparison_plot(rows, "AUROC", "Test images")) == 1050
+
+
+def test_an_axis_stays_within_0_and_1() -> None:
+    assert within_unit([1.0]) == (0.95, 1.0) and within_unit([0.0, 1.0]) == (0.0, 1.0)
+    low, high = within_unit([-0.2, 1.4])
+    assert low < -0.2 and high > 1.4

@@ -103,6 +103,30 @@ def test_leaks_are_looked_for_when_asked(scans: Path, capsys: pytest.CaptureFixt
     assert any("pixel by pixel" in finding for finding in json.loads(capsys.readouterr().out)["leaks"])
 
 
+def test_contradicting_pairs_are_named(scans: Path, capsys: pytest.CaptureFixture[str]):
+    first, second = scans / "NORMAL" / "patient000-0.png", scans / "PNEUMONIA" / "patient100-0.png"
+    second.write_bytes(first.read_bytes())
+    assert run(["data", str(scans), "--leaks", "--json"]) == 0
+    leaks = json.loads(capsys.readouterr().out)["leaks"]
+    (told,) = [line for line in leaks if line.startswith("different labels: ")]
+    assert str(first) in told and str(second) in told and "1 pair of one picture has different labels" in leaks
+
+
+def test_a_table_that_is_not_used_is_told(table: Path, capsys: pytest.CaptureFixture[str]):
+    """Folders of parts of the whole are not classes."""
+    images = table / "images"
+    (table / "more").mkdir()
+    for number in range(15):
+        (images / f"I{number}.jpg").rename(table / "more" / f"I{number}.jpg")
+    (table / "metadata.csv").rename(table / "labels.csv")
+    (table / "prices.csv").write_text("file,label\na,b\nc,d\n")
+    assert run(["data", str(table)]) == 0
+    err = capsys.readouterr().err
+    assert "labels.csv lies beside the images and is not used; --table" in err and "prices" not in err
+    assert run(["data", str(table), "--table", str(table / "labels.csv")]) == 0
+    assert "not used" not in capsys.readouterr().err
+
+
 def test_wrong_usage_is_one_line_and_code_2(scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "text.csv").write_text("a\n")
     (tmp_path / "bad.npz").write_bytes(b"no zip")
@@ -122,6 +146,8 @@ def test_wrong_usage_is_one_line_and_code_2(scans: Path, tmp_path: Path, capsys:
         assert message in err, (arguments, err)
         assert err.count("\n") == 1
     assert run(["data", str(scans), "--uncertain", "maybe"]) == 2
+    assert run(["data", str(scans), "--uncertain", "zeros"]) == 2
+    assert "leave it out" in capsys.readouterr().err
 
 
 def test_source_from_is_absolute_and_checked(scans: Path, table: Path, monkeypatch: pytest.MonkeyPatch):

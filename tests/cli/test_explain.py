@@ -67,6 +67,15 @@ def test_images_that_are_named(checkpoint: Path, image: Path, tmp_path: Path, ca
     assert [Path(row.sheet).name for row in found.images] == ["images-1.png", "images-1.png", "images-2.png"]
 
 
+def test_a_run_is_named_by_its_folder(checkpoint: Path, image: Path, tmp_path: Path, capsys) -> None:
+    shutil.copy(checkpoint, tmp_path / "best.pth")
+    assert run(["explain", str(tmp_path), str(image)]) == 0
+    assert (tmp_path / "explained" / "images.png").is_file()
+    (tmp_path / "empty").mkdir()
+    assert run(["explain", str(tmp_path / "empty"), str(image)]) == 2
+    assert "holds no best.pth" in capsys.readouterr().err
+
+
 def test_data_that_moved(checkpoint: Path, phantoms: Path, tmp_path: Path, capsys) -> None:
     from medcompress.trained.checkpoint import load_checkpoint, save_checkpoint
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ import msgspec
 from ...benchmarks.samples import Sample, class_folders, find_samples
 from ...runtime.errors import DataError
 from ..tasks import Task
-from .labels import meaning
+from .labels import meaning, refuse_spellings
 from .parts import PARTS, LabelledParts, within_part
+from .table_search import unused_tables
 
 if TYPE_CHECKING:
     from .splits import DataSource
@@ -26,10 +28,17 @@ def read_folders(source: DataSource, task: Task | None = None, classes: Sequence
         classes: the order of the classes; empty takes the task's, or sorts them.
 
     Raises:
-        DataError: no such folder, no images, other classes, two folders of one part, or none to train.
+        DataError: no such folder, no images, other classes, two folders of one part, none to train, or class folders
+            whose names differ in case and spaces alone.
     """
     folder = Path(source.folder)
+    if source.uncertain:
+        raise DataError(
+            f"{folder}: --uncertain says what an uncertain finding of a table counts as, and these labels are folders' "
+            "names; leave it out, or give the table with --table"
+        )
     parts = _part_folders(folder)
+    own = not classes and task is None
     classes = tuple(classes) or (task.classes if task else tuple(class_folders(parts["train"])))
     pattern = source.patient_pattern or (task.patient_pattern if task else None)
     given: dict[str, list[Sample]] = {}
@@ -38,7 +47,10 @@ def read_folders(source: DataSource, task: Task | None = None, classes: Sequence
         samples = find_samples(part_folder, _names_on_disk(part_folder, classes, task), pattern)
         unrecognised += sum(sample.patient == str(sample.path) for sample in samples)
         given[part] = [_located(sample, folder, part) for sample in samples]
-    return LabelledParts(classes, given, unrecognised=unrecognised)
+    if own:
+        counts = Counter(classes[sample.label] for sample in given["train"])
+        refuse_spellings(str(folder), counts, "class folders")
+    return LabelledParts(classes, given, unrecognised=unrecognised, notes=unused_tables(source))
 
 
 def _names_on_disk(folder: Path, classes: tuple[str, ...], task: Task | None) -> tuple[str, ...]:

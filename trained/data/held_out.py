@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -12,9 +12,12 @@ import msgspec
 from ...benchmarks.bundle_benchmark import held_out_folder
 from ...benchmarks.samples import Sample, find_samples
 from ...runtime.errors import DataError, InputError
+from .seen import own_split, seen_in_calibration, seen_in_training
 from .splits import DataSource, Split, moved, nameless, split_of
+from .table_search import find_table
 
 Part: TypeAlias = Literal["train", "val", "test", "all"]
+UNKNOWN_TO_BUNDLE = "a bundle does not know the images it was trained with: see to it that none of these is one"
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,11 @@ def images_to_judge(
     data: Path | None = None,
     source: DataSource | None = None,
     part: Part | None = None,
+    calibrated: Collection[str] = (),
 ) -> Images:
     """The images to judge a model on.
+
+    Images that are not a part of the model's own split are compared with those it was trained on.
 
     Args:
         classes: of the model, in its order.
@@ -51,24 +57,49 @@ def images_to_judge(
             their test folder, where no part is asked for.
         source: other images, described in full; in place of ``data``.
         part: None is ``test``.
+        calibrated: pixel hashes of the images a bundle was calibrated with.
 
     Raises:
         DataError: the images cannot be used, or their classes are not the model's.
         InputError: nothing says where they lie.
     """
+    if source is None and data is None:
+        return _own(classes, own, trained_on, part)
+    found = _others(classes, own, trained_on, data, source, part)
+    if found.split and found.split in trained_on:
+        return found
+    if own is None:
+        told = (*seen_in_calibration(found.samples, calibrated), UNKNOWN_TO_BUNDLE)
+    else:
+        where = Path(source.folder) if source is not None else data
+        told = seen_in_training(found.samples, own_split(own, trained_on, classes, where))
+    return replace(found, warnings=(*told, *found.warnings))
+
+
+def _own(classes: Sequence[str], own: DataSource | None, trained_on: str, part: Part | None) -> Images:
+    if own is None:
+        raise InputError("a bundle does not say where its images lie; give them with --data")
+    if not Path(own.folder).exists():
+        raise DataError(f"{own.folder}: the images it was trained with are not there; give them with --data")
+    split = split_of(own, classes)
+    found = _from_split(split, trained_on, part)
+    if split.fingerprint == trained_on:
+        return found
+    changed = "the images are not quite those it was trained with: some judged here may have trained it"
+    return replace(found, warnings=(changed, *found.warnings))
+
+
+def _others(
+    classes: Sequence[str],
+    own: DataSource | None,
+    trained_on: str,
+    data: Path | None,
+    source: DataSource | None,
+    part: Part | None,
+) -> Images:
     if source is not None:
         return _from_split(split_of(source, classes), trained_on, part)
-    if data is None:
-        if own is None:
-            raise InputError("a bundle does not say where its images lie; give them with --data")
-        if not Path(own.folder).exists():
-            raise DataError(f"{own.folder}: the images it was trained with are not there; give them with --data")
-        split = split_of(own, classes)
-        found = _from_split(split, trained_on, part)
-        if split.fingerprint == trained_on:
-            return found
-        changed = "the images are not quite those it was trained with: some judged here may have trained it"
-        return Images(found.samples, found.folder, found.split, (changed, *found.warnings))
+    assert data is not None
     lying = moved(own, data.absolute()) if own else DataSource(str(data.absolute()))
     described = bool(lying.table) or data.suffix.lower() == ".npz"
     try:
@@ -78,8 +109,18 @@ def images_to_judge(
             raise
         split = None
     if split is not None and (part is not None or described or split.fingerprint in trained_on):
-        return _from_split(split, trained_on, part)
-    return _all(classes, data, lying.patient_pattern, own is None)
+        found = _from_split(split, trained_on, part)
+    else:
+        found = _all(classes, data, lying.patient_pattern)
+    beside = find_table(data) if lying.table and data.is_dir() else None
+    if beside is not None and own is not None and lying.table == own.table and not _same(beside, lying.table):
+        told = f"the labels are those of {lying.table}, as in training; --table {beside} takes the ones beside these"
+        found = replace(found, warnings=(f"{told} images", *found.warnings))
+    return found
+
+
+def _same(first: Path, second: str | None) -> bool:
+    return second is not None and first.resolve() == Path(second).resolve()
 
 
 def _from_split(split: Split, trained_on: str, part: Part | None) -> Images:
@@ -87,21 +128,20 @@ def _from_split(split: Split, trained_on: str, part: Part | None) -> Images:
     samples = split.train + split.val + split.test if part == "all" else getattr(split, part)
     warnings = list(split.warnings)
     if part != "test" and split.fingerprint in trained_on:
-        what = "chose the model's epoch" if part == "val" else "trained the model"
-        warnings.insert(0, f"the {part} images {what}: these figures flatter, and say nothing of other patients")
+        what = {
+            "train": "the train images trained the model",
+            "val": "the val images chose the model's epoch",
+            "all": "most of the images trained the model or chose its epoch",
+        }[part]
+        warnings.insert(0, f"{what}: these figures flatter, and say nothing of other patients")
     return Images(samples, split.folder, split.fingerprint, tuple(warnings))
 
 
-def _all(classes: Sequence[str], folder: Path, patient_pattern: str | None, of_bundle: bool) -> Images:
+def _all(classes: Sequence[str], folder: Path, patient_pattern: str | None) -> Images:
     found = find_samples(held_out_folder(folder), classes, patient_pattern)
-    warnings = [
-        "a bundle does not know the images it was trained with: see to it that none of these is one"
-    ] * of_bundle
     unnamed = sum(sample.patient == str(sample.path) for sample in found)
-    if unnamed:
-        warnings.append(nameless(unnamed))
     samples = [msgspec.structs.replace(sample, patient=_within(sample.patient, folder)) for sample in found]
-    return Images(samples, folder, "", tuple(warnings))
+    return Images(samples, folder, "", (nameless(unnamed),) if unnamed else ())
 
 
 def _within(patient: str, folder: Path) -> str:

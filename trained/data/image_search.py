@@ -21,18 +21,7 @@ def find_files(folder: Path, table: Path, values: Sequence[str]) -> tuple[list[s
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; give the one that holds the images")
-    paths: dict[str, list[str]] = {}
-    names: dict[str, list[str]] = {}
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        within = root[len(str(folder)) :].replace(os.sep, "/").strip("/")
-        for name in files:
-            stem, dot, ending = name.rpartition(".")
-            suffix = dot + ending
-            if suffix.lower() in SUFFIXES and name[0] != ".":
-                path = f"{within}/{name}" if within else name
-                paths.setdefault(path[: len(path) - len(suffix)], []).append(path)
-                names.setdefault(stem, []).append(path)
+    paths, names = _index(folder)
     if not paths:
         raise DataError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))}); give the folder that does")
     found = [_lookup(value, paths, names) for value in values]
@@ -51,6 +40,29 @@ def find_files(folder: Path, table: Path, values: Sequence[str]) -> tuple[list[s
         )
     files = [hits[0] for hits in found]
     return files, sum(map(len, paths.values())) - len(set(files))
+
+
+def count_found(folder: Path, values: Sequence[str]) -> int:
+    """How many of the values name an image of the folder."""
+    paths, names = _index(folder)
+    return sum(bool(_lookup(value, paths, names)) for value in values)
+
+
+def _index(folder: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Paths of the images within the folder, by path without suffix and by bare name without suffix."""
+    paths: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        within = root[len(str(folder)) :].replace(os.sep, "/").strip("/")
+        for name in files:
+            stem, dot, ending = name.rpartition(".")
+            suffix = dot + ending
+            if suffix.lower() in SUFFIXES and name[0] != ".":
+                path = f"{within}/{name}" if within else name
+                paths.setdefault(path[: len(path) - len(suffix)], []).append(path)
+                names.setdefault(stem, []).append(path)
+    return paths, names
 
 
 def _lookup(value: str, paths: Mapping[str, list[str]], names: Mapping[str, list[str]]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ...benchmarks.samples import one_hot
@@ -28,6 +29,8 @@ def read_labels(
     found = natural(set(values))
     if len(found) < 2:
         raise DataError(f"{table}: has one class only, {found[0]!r}; a classifier needs at least two")
+    if not classes and task is None:
+        refuse_spellings(str(table), Counter(values), "labels")
     wanted = tuple(classes) or (task.classes if task else tuple(found))
     meant = {value: meaning(value, wanted, task) for value in found}
     strange = [number for number, value in enumerate(values) if meant[value] is None]
@@ -39,6 +42,27 @@ def read_labels(
         )
     targets = {value: one_hot(wanted.index(name), len(wanted)) for value, name in meant.items() if name is not None}
     return wanted, [targets[value] for value in values]
+
+
+def refuse_spellings(where: str, counts: Mapping[str, int], what: str) -> None:
+    """Raise a DataError where two classes differ in case and spaces alone: they are one, written in two ways.
+
+    Args:
+        counts: images of each name.
+        what: the names are of.
+    """
+    spellings: dict[str, list[str]] = {}
+    for name in sorted(counts):
+        spellings.setdefault("".join(name.split()).casefold(), []).append(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            told = " and ".join(f"{name!r} ({counts[name]} images)" for name in names)
+            raise DataError(f"{where}: the {what} {told} differ in case or spaces alone; write them in one way")
+
+
+def one_finding(values: Collection[str]) -> bool:
+    """Whether a column holds nothing but whether one finding is there."""
+    return set(values) <= set(VALUES) and any(values)
 
 
 def meaning(name: str, classes: Sequence[str], task: Task | None = None) -> str | None:

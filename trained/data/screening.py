@@ -42,7 +42,7 @@ def screen(
             refuse_unreadable(scanned, "mend or remove them, or leave them out with --skip-unreadable")
         name_unreadable(scanned)
         source, split = _without(source, split, {entry.path for entry in scanned.unreadable})
-        warnings.append(f"{len(scanned.unreadable)} images that cannot be read were left out")
+        warnings.append(f"images that cannot be read were left out: {len(scanned.unreadable)}")
     leaks = leaks_of(scanned, split)
     dropped = 0
     # Parts that are drawn are drawn anew without the copies, and that may part others.
@@ -51,7 +51,7 @@ def screen(
         source, split = _without(source, split, copies)
         leaks = leaks_of(scanned, split)
     if dropped:
-        warnings.append(f"{dropped} training images that are copies of held-out ones were left out")
+        warnings.append(f"training images that are copies of held-out ones were left out: {dropped}")
     warnings += leaks.findings
     for pair in leaks.contradicting:
         stage(f"different labels of one picture: {pair.first}, {pair.second}")

@@ -18,7 +18,7 @@ from .csv_files import read_patients
 from .folders import read_folders
 from .folds import TEST_FOLDS, VAL_FOLDS, hold_out, take_few, take_fold
 from .medmnist import unpack
-from .parts import PARTS, LabelledParts
+from .parts import PARTS, LabelledParts, within_part
 from .tables import read_table
 
 
@@ -66,7 +66,7 @@ class Split:
         folder: of the images.
         classes: names, in the order of the labels.
         train, val, test: the images, sorted by path.
-        unrecognised: how many files named no patient, and so count as one patient each.
+        unrecognised: how many of these files named no patient, and so count as one patient each.
         multilabel: the classes are findings, of which an image has any number.
         task: its name in the registry; empty for data of the user's own.
         notes: what the user should know of the data, a sentence each.
@@ -200,17 +200,24 @@ def _drawn(found: LabelledParts, source: DataSource) -> Split:
     if source.per_class:
         train = take_few(train, source.per_class, source.draw)
     known = task(source.task) if source.task else task_for(found.classes)
+    used = [*train, *val, *test] if found.unrecognised else []
     return Split(
         Path(source.folder),
         found.classes,
         tuple(train),
         tuple(val),
         tuple(test),
-        found.unrecognised,
+        sum(_nobody(sample, Path(source.folder)) for sample in used),
         found.multilabel,
         known.name if known else "",
         found.notes,
     )
+
+
+def _nobody(sample: Sample, folder: Path) -> bool:
+    """Whether a file names no patient, and so stands for itself by its path."""
+    path = sample.path.relative_to(folder).as_posix()
+    return sample.patient in {path, *(within_part(part, path) for part in PARTS)}
 
 
 def _with_patients(found: LabelledParts, folder: Path, table: Path) -> LabelledParts:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from ...runtime.errors import DataError
 from ..tasks import TASKS, Task, plain
 from .csv_files import listed, read_csv
 from .image_search import find_files
-from .labels import VALUES, read_findings, read_labels
+from .labels import VALUES, one_finding, read_findings, read_labels
 from .parts import PARTS, LabelledParts, within_part
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ PART = ("split", "part", "set", "subset", "partition")
 
 
 @dataclass(frozen=True)
-class _Columns:
+class Columns:
     """Indices into a row; ``label`` or ``findings``, never both."""
 
     image: int
@@ -50,12 +50,13 @@ def read_table(source: DataSource, task: Task | None = None, classes: Sequence[s
         classes: the order of the classes; empty takes the task's, or sorts them.
 
     Raises:
-        DataError: missing columns, images that are not there, an image in two rows, labels that are none.
+        DataError: missing columns, images that are not there, an image in two rows, labels that are none, or
+            ``uncertain`` where nothing can be.
     """
     folder, table = Path(source.folder), Path(source.table or "")
     header, rows = read_csv(table)
     task = task or (TASKS["chexpert"] if _is_chexpert(header) else None)
-    columns = _find_columns(table, header, rows, source, task)
+    columns = find_columns(table, header, rows, source, task, classes)
     multilabel = bool(columns.findings)
     notes: list[str] = []
     companion = table.with_name("valid.csv")
@@ -69,6 +70,11 @@ def read_table(source: DataSource, task: Task | None = None, classes: Sequence[s
     if columns.label is None:
         names, targets = read_findings(table, header, rows, columns.findings, source.uncertain, task, classes)
     else:
+        if source.uncertain:
+            raise DataError(
+                f"{table}: --uncertain says what an uncertain finding (-1) counts as, and the column "
+                f"{header[columns.label]!r} holds classes; leave it out, or name findings with --label-column"
+            )
         names, targets = read_labels(table, [row[columns.label] for row in rows], task, classes)
     files, left = find_files(folder, table, [row[columns.image] for row in rows])
     if left:
@@ -86,58 +92,41 @@ def read_table(source: DataSource, task: Task | None = None, classes: Sequence[s
     return LabelledParts(names, given, multilabel, unnamed, columns.patient is not None, tuple(notes))
 
 
-def find_table(folder: Path) -> Path | None:
-    """The CSV of labels that lies in a folder of images: one of a task's own, or the only one where no folders of
-    parts or classes are.
-
-    Raises:
-        DataError: several, and none is called ``labels.csv`` or ``metadata.csv``.
-    """
-    entries = [entry for entry in folder.iterdir() if entry.name[0] not in "._"]
-    folders = [entry.name.lower() for entry in entries if entry.is_dir()]
-    parted = any(name in PARTS["train"] for name in folders)
-    for known in TASKS.values():
-        if parted and known.kind != "multilabel":
-            continue  # The parts are given by folders, and its table would not tell them.
-        for table in (folder / name for name in known.tables):
-            if table.is_file() and _has_columns(table, known):
-                return table
-    if parted or len(folders) > 1:
-        return None
-    tables = sorted(entry for entry in entries if entry.suffix.lower() == ".csv" and entry.is_file())
-    usual = [entry for entry in tables if entry.name in {"labels.csv", "metadata.csv"}]
-    if len(tables) > 1 and len(usual) != 1:
-        raise DataError(f"{folder}: has {len(tables)} tables ({listed([t.name for t in tables])}); name one by --table")
-    return (usual or tables or [None])[0]
-
-
-def _has_columns(table: Path, known: Task) -> bool:
-    with table.open(encoding="utf-8-sig", errors="replace") as file:
-        header = next(csv.reader([file.readline(65536)]), [])
-    wanted = {*known.columns.values(), *(known.classes if known.kind == "multilabel" else ())}
-    return set(map(plain, wanted)) <= set(map(plain, header))
-
-
 def _is_chexpert(header: Sequence[str]) -> bool:
     return TASKS["chexpert"].matches([name for name in header if TASKS["chexpert"].class_of(name)])
 
 
-def _find_columns(
-    table: Path, header: Sequence[str], rows: Sequence[Sequence[str]], source: DataSource, task: Task | None
-) -> _Columns:
+def find_columns(
+    table: Path,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    source: DataSource,
+    task: Task | None,
+    classes: Sequence[str] = (),
+) -> Columns:
+    """Which column is what: as the source names them, else by their usual names.
+
+    Args:
+        classes: of a model; a single one is a finding.
+
+    Raises:
+        DataError: none of images or labels is found, or one that is named is not there.
+    """
     by_name = {plain(name): index for index, name in reversed(list(enumerate(header)))}
     usual_of_task: Mapping[str, str] = task.columns if task else {}
 
-    def named(name: str) -> int:
+    def named(name: str, option: str) -> int:
         if name in header:
             return list(header).index(name)
         if plain(name) in by_name:
             return by_name[plain(name)]
-        raise DataError(f"{table}: has no column {name!r}; its columns are {listed(header)}")
+        close = get_close_matches(plain(name), by_name, n=1)
+        hint = f"did you mean {header[by_name[close[0]]]!r}? Its" if close else "its"
+        raise DataError(f"{table}: has no column {name!r}; {hint} columns are {listed(header)}; give one to {option}")
 
-    def find(role: str, option: str, usual: Sequence[str]) -> int | None:
-        if option:
-            return named(option)
+    def find(role: str, asked: str, usual: Sequence[str]) -> int | None:
+        if asked:
+            return named(asked, f"--{role}-column")
         wanted = [plain(usual_of_task[role])] if role in usual_of_task else []
         return next((by_name[name] for name in (*wanted, *usual) if name in by_name), None)
 
@@ -151,7 +140,7 @@ def _find_columns(
     part = find("part", "", PART)
     several = source.label_column.split(",") if source.label_column not in header else [source.label_column]
     if len(several) > 1:
-        return _Columns(image, None, tuple(named(name.strip()) for name in several), patient, part)
+        return Columns(image, None, tuple(named(name.strip(), "--label-column") for name in several), patient, part)
     if task and task.kind == "multilabel" and not source.label_column:
         findings = tuple(index for index, name in enumerate(header) if task.class_of(name))
         if not task.matches([header[index] for index in findings]):
@@ -160,10 +149,14 @@ def _find_columns(
                 f"{table}: lacks {len(missing)} column(s) of {task.name}, first {sorted(missing)[0]!r}; its columns "
                 f"are {listed(header)}"
             )
-        return _Columns(image, None, findings, patient, part)
+        return Columns(image, None, findings, patient, part)
     label = find("label", source.label_column, LABEL)
     if label is not None:
-        return _Columns(image, label, (), patient, part)
+        values = {row[label] for row in rows}
+        asked = len(classes) == 1 or source.uncertain or (source.label_column and values & {"-1", "-1.0"})
+        if asked and one_finding(values):
+            return Columns(image, None, (label,), patient, part)
+        return Columns(image, label, (), patient, part)
     taken = {image, patient, part}
     findings = tuple(
         index
@@ -175,7 +168,7 @@ def _find_columns(
             f"{table}: has no column of labels by a usual name (label, class, diagnosis, ...) and not two or more of "
             f"0 and 1; its columns are {listed(header)}; name it with --label-column"
         )
-    return _Columns(image, None, findings, patient, part)
+    return Columns(image, None, findings, patient, part)
 
 
 def _looks_binary(rows: Sequence[Sequence[str]], column: int) -> bool:

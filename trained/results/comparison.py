@@ -23,6 +23,7 @@ from .run_report import METRICS, RunReport, read_run
 # Figures that are better when smaller.
 SMALLER = {"ece", "brier"}
 _MEMBER = re.compile(r"(fold|seed)-\d+")
+_MEDICAL = "medical: "
 _BEGUN = ("options.json", "last.pth", "resume.ckpt", "best.pth")
 
 
@@ -33,7 +34,8 @@ class Row(msgspec.Struct, frozen=True):
         run: its folder, as it was given.
         status: empty, ``unfinished``, or what is odd about it.
         members: trainings whose figures are averaged; 1 for a run.
-        weights: it began with: ``scratch``, ``imagenet``, or ``medical: FILE``.
+        weights: it began with: ``scratch``, ``imagenet``, or ``medical: FILE``, the file with as much of its
+            path as tells it from others.
         seconds: of training, of all members.
         figures: on the part's images, each with its interval by patient; of several members their mean.
         spread: standard deviation of the members' figures; empty for one.
@@ -123,6 +125,8 @@ def compare(
         base = names[0]
     rows = [_with_difference(entry, base, figure, part, draws, seed) for entry in finished]
     rows += [entry.row for entry in entries if not entry.models]
+    names = _medical({row.weights for row in rows})
+    rows = [msgspec.structs.replace(row, weights=names.get(row.weights, row.weights)) for row in rows]
     return Comparison(figure, part, base.row.run, draws, CONFIDENCE, tuple(rows))
 
 
@@ -245,4 +249,19 @@ def _with_difference(entry: _Entry, base: _Entry, figure: str, part: str, draws:
 
 def _weights(options: dict[str, Any]) -> str:
     weights = str(options.get("weights", ""))
-    return weights if weights in ("", "scratch", "imagenet") else f"medical: {Path(weights).name}"
+    return weights if weights in ("", "scratch", "imagenet") else f"{_MEDICAL}{weights}"
+
+
+def _medical(weights: set[str]) -> dict[str, str]:
+    """Short names of the files others begin with: the ends of their paths, as long as tells them apart.
+
+    A ``best.pth`` is named with its run: of itself the name says nothing.
+    """
+    paths = {given: Path(given.removeprefix(_MEDICAL)).parts for given in weights if given.startswith(_MEDICAL)}
+    for length in range(1, max(map(len, paths.values()), default=0) + 1):
+        names = {
+            given: "/".join(parts[-max(length, 2 if parts[-1] in _BEGUN else 1) :]) for given, parts in paths.items()
+        }
+        if len(set(names.values())) == len(paths):
+            return {given: f"{_MEDICAL}{name}" for given, name in names.items()}
+    return {}

@@ -15,10 +15,11 @@ from ...benchmarks.assessment import DRAWS
 from ...benchmarks.metrics import require_scikit_learn
 from ...benchmarks.progress import track
 from ...benchmarks.samples import Sample, count_by_class
-from ...runtime.bundle import MANIFEST
+from ...runtime.bundle import CALIBRATION_FILE, MANIFEST, Bundle, Calibration
 from ...runtime.decision import Decision
-from ...runtime.errors import CheckpointError, DataError, ImageError, InputError
+from ...runtime.errors import BundleError, CheckpointError, DataError, ImageError, InputError
 from ...runtime.preprocessing import Preprocessing
+from ...runtime.records import from_json
 from ..data.held_out import Part, images_to_judge
 from ..data.splits import DataSource
 from .predictions import predictions_of
@@ -41,7 +42,8 @@ class _Model:
     """A model opened, whatever it is stored as.
 
     ``source`` is where its training images lay and ``split`` their fingerprint; None and all text that may hold it
-    where that is not known.
+    where that is not known. ``calibrated``: pixel hashes of the images INT8 ranges were taken from. ``warnings``: of
+    its training.
     """
 
     architecture: str
@@ -52,6 +54,8 @@ class _Model:
     training: Training
     ran: str
     probabilities: Callable[[Sequence[Path]], npt.NDArray[np.float64]]
+    calibrated: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -83,11 +87,12 @@ def evaluate(
         MachineError: a package is missing, or ``out`` cannot be written.
     """
     require_scikit_learn()
-    path = _find_model(path)
+    path = find_model(path)
     if out is not None and (out / "options.json").exists():
         raise InputError(f"{out}: holds a training, whose own figures would be overwritten; give another --out")
     model = _open_bundle(path, variant) if path.is_dir() else _open_checkpoint(path, variant)
-    images = images_to_judge(model.decision.classes, model.source, model.split, data, source, part)
+    images = images_to_judge(model.decision.classes, model.source, model.split, data, source, part, model.calibrated)
+    own = (f"of its training: {told}" for told in model.warnings if told not in images.warnings)
     samples, folder = images.samples, images.folder
     classes = model.decision.classes
     probabilities = model.probabilities([sample.path for sample in samples])
@@ -109,19 +114,30 @@ def evaluate(
         told,
         {part: found},
         model.training,
-        images.warnings,
+        (*images.warnings, *own),
         draws,
     )
     return Evaluated(report, part, model.ran)
 
 
-def _find_model(path: Path) -> Path:
+def find_model(path: Path) -> Path:
+    """``best.pth`` of a run's folder; a checkpoint or a bundle as it is.
+
+    Raises:
+        InputError: a folder that is neither, or an ONNX file.
+    """
     if path.suffix.lower() == ".onnx":
         raise InputError(f"{path}: an ONNX file does not say its classes or preprocessing; give the bundle it lies in")
     if not path.is_dir() or (path / MANIFEST).is_file():
         return path
     if (path / "best.pth").is_file():
         return path / "best.pth"
+    members = sorted(entry.name for entry in path.iterdir() if (entry / "best.pth").is_file())
+    if members:
+        raise InputError(
+            f"{path}: holds several trainings ({', '.join(members)}); name one, as {path / members[0]}, or see "
+            "them together with: medcompress compare"
+        )
     inside = f"; it holds {METRICS} only" if (path / METRICS).is_file() else ""
     raise InputError(f"{path}: is no bundle and holds no best.pth{inside}; give a checkpoint, a run or a bundle")
 
@@ -162,6 +178,7 @@ def _open_checkpoint(path: Path, variant: str | None) -> _Model:
         training,
         "torch fp32",
         probabilities,
+        warnings=_warnings_beside(path),
     )
 
 
@@ -192,7 +209,15 @@ def _open_bundle(path: Path, variant: str | None) -> _Model:
         Training({}, [], 0),
         f"{predictor.variant.name} ({executed.precision} on {executed.device})",
         probabilities,
+        _calibrated(predictor.bundle),
     )
+
+
+def _calibrated(bundle: Bundle) -> tuple[str, ...]:
+    if CALIBRATION_FILE not in bundle.manifest.files:
+        return ()
+    path = bundle.check(CALIBRATION_FILE)
+    return from_json(path.read_bytes(), Calibration, str(path), BundleError).sha256
 
 
 def _finite(logits: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
@@ -208,3 +233,14 @@ def _options_beside(path: Path) -> dict[str, Any]:
     except (OSError, msgspec.DecodeError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _warnings_beside(path: Path) -> tuple[str, ...]:
+    """What was said of the training a checkpoint lies in, and that it is not finished."""
+    from ..learning.runs import RESUME, WARNINGS, read_warnings
+
+    folder = path.parent
+    found = read_warnings(folder) if (folder / WARNINGS).is_file() else ()
+    if (folder / RESUME).is_file():
+        found = (f"it is not finished (go on with: medcompress train --resume {folder})", *found)
+    return found

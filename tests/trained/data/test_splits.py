@@ -337,3 +337,22 @@ def test_a_table_within_the_data_moves_along(tmp_path: Path, tiny_data: Path):
     assert (found.folder, found.patients_csv) == (str(elsewhere), str(elsewhere / "p.csv"))
     assert found.table == "/elsewhere/labels.csv"
     assert moved(DataSource("/data"), elsewhere) == DataSource(str(elsewhere))
+
+
+def test_class_folders_of_two_spellings_are_refused(tmp_path: Path, write_images: WriteImages):
+    folder = write_images(tmp_path / "d", {"A": 8, "B": 8})
+    shutil.copytree(folder / "A", folder / "a")
+    with pytest.raises(DataError, match=r"'A' \(16 images\) and 'a' \(16 images\) differ in case or spaces"):
+        _split(folder)
+
+
+def test_only_images_that_are_used_are_said_to_name_no_patient(tmp_path: Path, write_images: WriteImages):
+    folder = write_images(tmp_path / "d", {"A": 20, "B": 20}, images=1)
+    names = []
+    for image in sorted(folder.rglob("*.png")):
+        names.append(image.rename(image.with_name(f"x{image.name}")).relative_to(folder).as_posix())
+    assert _split(folder).unrecognised == 40
+    source = DataSource(str(folder), excluded=tuple(names[:3]))
+    assert split_of(source).unrecognised == 37
+    few = split_of(msgspec.structs.replace(source, per_class=4))
+    assert few.unrecognised == sum(map(len, few.parts.values())) < 37

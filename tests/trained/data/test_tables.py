@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
 from medcompress.runtime.errors import DataError
 from medcompress.trained.data.splits import DataSource, Split, split_of
-from medcompress.trained.data.tables import find_table
+from medcompress.trained.data.table_search import find_table
 from medcompress.trained.tasks import TASKS
 
 FINDINGS = TASKS["chexpert"].classes
@@ -238,6 +239,42 @@ def test_chexpert(chexpert: Path):
         split_of(
             _source(chexpert, (chexpert / "train.csv").read_text().replace("Fracture", "F"), "t.csv", task="chexpert")
         )
+
+
+def test_one_finding_is_no_class(flat: Path):
+    """A column of 1, 0, blank and -1 that is asked for alone."""
+    rows = ["Path,edema,other,patient"]
+    rows += [f"s{i:02d}.png,{['1.0', '0.0', '', '-1.0'][i // 2 % 4]},{i % 2},p{i // 2}" for i in range(40)]
+    source = _source(flat, "\n".join(rows), label_column="edema")
+    with pytest.raises(DataError, match=r"10 label\(s\) are uncertain.*--uncertain"):
+        split_of(source)
+    for policy, value in (("zeros", 0), ("ones", 1), ("ignore", -1)):
+        split = split_of(msgspec.structs.replace(source, uncertain=policy))
+        assert split.classes == ("edema",) and split.multilabel
+        targets = {s.path.name: s.target for part in split.parts.values() for s in part}
+        assert [targets[f"s{i:02d}.png"] for i in (0, 2, 4, 6)] == [(1,), (0,), (0,), (value,)]
+    assert split_of(msgspec.structs.replace(source, label_column="other")).classes == ("0", "1")
+    assert split_of(msgspec.structs.replace(source, label_column="other"), ("other",)).multilabel
+
+
+def test_uncertain_is_refused_where_nothing_can_be(flat: Path):
+    with pytest.raises(DataError, match=r"'dx' holds classes; leave it out"):
+        split_of(_source(flat, GOOD, uncertain="zeros"))
+
+
+def test_labels_of_two_spellings_are_refused(flat: Path):
+    text = _rows("file,label", "s{i:02d},{label}").replace("s03,x", "s03,X").replace("s02,y", "s02,Y ")
+    with pytest.raises(DataError, match=r"'Y' \(1 images\) and 'y' \(\d+ images\) differ in case or spaces"):
+        split_of(_source(flat, text))
+    # Of a model, or a task, both mean one class.
+    assert split_of(_source(flat, text), ("x", "y")).classes == ("x", "y")
+
+
+def test_a_column_that_is_not_there(flat: Path):
+    with pytest.raises(DataError, match=r"no column 'dxx'; did you mean 'dx'\?.*image_id, dx.*--label-column"):
+        split_of(_source(flat, GOOD, label_column="dxx"))
+    with pytest.raises(DataError, match=r"no column 'who'; its columns are .*--patient-column"):
+        split_of(_source(flat, GOOD, patient_column="who"))
 
 
 def test_find_table(flat: Path, tmp_path: Path):

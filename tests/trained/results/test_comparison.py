@@ -17,7 +17,7 @@ from medcompress.runtime.errors import InputError
 from medcompress.runtime.preprocessing import Preprocessing
 from medcompress.trained.checkpoint import Checkpoint
 from medcompress.trained.data.splits import DataSource, Split
-from medcompress.trained.results.comparison import compare
+from medcompress.trained.results.comparison import _medical, compare
 from medcompress.trained.results.cross_validation import BY_FOLD
 from medcompress.trained.results.run_report import METRICS, write_run_report
 from medcompress.trained.spec import ModelSpec
@@ -197,3 +197,17 @@ def test_bad_input_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
 def test_a_comparison_is_plain_data(make_run: MakeRun) -> None:
     found = compare([make_run("a", 2.0), make_run("b", 1.0)], draws=50)
     assert msgspec.json.decode(msgspec.json.encode(found), type=type(found)) == found
+
+
+def test_weights_are_named_by_as_much_of_the_path_as_tells_them_apart() -> None:
+    def named(*paths: str) -> list[str]:
+        weights = [f"medical: {path}" for path in paths]
+        names = _medical({*weights, "scratch", ""})
+        assert set(names) == set(weights)
+        return [names[each].removeprefix("medical: ") for each in weights]
+
+    assert named("/x/one/best.pth") == ["one/best.pth"]
+    assert named("/x/one/best.pth", "/x/two/best.pth") == ["one/best.pth", "two/best.pth"]
+    assert named("/x/a/fold-1/best.pth", "/y/b/fold-1/best.pth") == ["a/fold-1/best.pth", "b/fold-1/best.pth"]
+    assert named("/x/radimagenet.pt") == ["radimagenet.pt"]
+    assert named() == []

@@ -10,10 +10,13 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
+from PIL import Image
 
 from medcompress.benchmarks.metrics import scores, truth
+from medcompress.benchmarks.samples import Sample, pixel_hashes
 from medcompress.runtime.errors import CheckpointError, DataError, InputError
 from medcompress.trained.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from medcompress.trained.data.datasets import ImageDataset
@@ -89,7 +92,73 @@ def test_other_images_are_judged_all(checkpoint: Path, phantoms: Path, tmp_path:
     assert found.report.parts["test"].patients < count
     lone = next(iter(sorted(other.rglob("*.png"))))
     lone.rename(lone.with_name("nobody.png"))
-    assert "1 file(s) name no patient" in evaluate(checkpoint, other, draws=0).report.warnings[0]
+    warnings = evaluate(checkpoint, other, draws=0).report.warnings
+    assert warnings[0].startswith(f"{count} of the {count} images judged trained this model or chose its epoch")
+    assert "1 file(s) name no patient" in warnings[1]
+
+
+def test_training_images_are_known_by_their_pixels(checkpoint: Path, phantoms: Path, tmp_path: Path) -> None:
+    """Under other names, in another format and another split; images of its own test part are not meant."""
+    other = tmp_path / "other"
+    for part, name in (("train", "SYNTHETIC-CLEAR"), ("train", "SYNTHETIC-OPACITY"), ("test", "SYNTHETIC-CLEAR")):
+        (other / name).mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(sorted((phantoms / part / name).glob("*.png"))[:3]):
+            Image.open(image).save(other / name / f"patient{part}{number}.tiff")
+    found = evaluate(checkpoint, other, draws=0).report
+    told = "6 of the 9 images judged trained this model or chose its epoch: the figures flatter"
+    assert found.warnings[0] == told
+    own = Path(shutil.copytree(phantoms / "test", tmp_path / "test"))
+    assert not evaluate(checkpoint, own, draws=0).report.warnings
+
+
+def test_training_images_that_are_gone_are_told(phantoms: Path, checkpoint: Path, tmp_path: Path) -> None:
+    stored = load_checkpoint(checkpoint)
+    gone = msgspec.structs.replace(stored.data, folder=str(tmp_path / "gone"))
+    save_checkpoint(tmp_path / "best.pth", dataclasses.replace(stored, data=gone))
+    other = Path(shutil.copytree(phantoms / "test", tmp_path / "other"))
+    assert "not to be found" in evaluate(tmp_path / "best.pth", other, draws=0).report.warnings[0]
+    # In another split, but they are these: so they are found.
+    drawn = tmp_path / "drawn"
+    for part in ("train", "test"):
+        shutil.copytree(phantoms / part, drawn, dirs_exist_ok=True)
+    source = msgspec.structs.replace(gone, seed=5, folder=str(drawn))
+    trained = dataclasses.replace(stored, data=gone, split=split_of(DataSource(str(drawn))).fingerprint)
+    save_checkpoint(tmp_path / "best.pth", trained)
+    assert "chose its epoch" in evaluate(tmp_path / "best.pth", draws=0, source=source).report.warnings[0]
+
+
+def test_a_run_carries_its_own_warnings(checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copy(checkpoint, tmp_path / "best.pth")
+    (tmp_path / "warnings.json").write_text('["3 pictures have two labels"]')
+    assert evaluate(tmp_path, draws=0).report.warnings == ("of its training: 3 pictures have two labels",)
+    (tmp_path / "resume.ckpt").touch()
+    assert "not finished" in evaluate(tmp_path, draws=0).report.warnings[0]
+
+
+def test_a_folder_of_folds_names_them(checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("fold-1", "fold-2"):
+        (tmp_path / name).mkdir()
+        shutil.copy(checkpoint, tmp_path / name)
+    with pytest.raises(InputError, match=r"fold-1, fold-2.*name one, as .*fold-1"):
+        evaluate(tmp_path)
+
+
+def test_the_table_beside_other_images_is_named(checkpoint: Path, phantoms: Path, tmp_path: Path) -> None:
+    """A table outside of the data stays where it is; another beside new images may be meant."""
+    rows = [f"{i.name},{i.parent.name}" for i in sorted(phantoms.rglob("*.png"))]
+    table = tmp_path / "all.csv"
+    table.write_text("\n".join(["file,label", *rows]))
+    stored = load_checkpoint(checkpoint)
+    trained = tmp_path / "run" / "best.pth"
+    trained.parent.mkdir()
+    save_checkpoint(trained, dataclasses.replace(stored, data=DataSource(str(phantoms), table=str(table))))
+    other = tmp_path / "other"
+    other.mkdir()
+    for image in phantoms.rglob("*.png"):
+        shutil.copy(image, other)
+    assert not any("--table" in told for told in evaluate(trained, other, draws=0).report.warnings)
+    shutil.copy(table, other / "labels.csv")
+    assert any("--table" in told for told in evaluate(trained, other, draws=0).report.warnings)
 
 
 def test_images_that_changed_are_told(phantoms: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -151,8 +220,20 @@ def test_a_bundle_is_judged_without_torch(pristine_bundle: Path, checkpoint: Pat
         assert value == pytest.approx(expected[name].value, abs=1e-4), name
 
 
-def test_a_bundle_needs_images_and_says_what_it_does_not_know(pristine_bundle: Path, phantoms: Path) -> None:
+def test_a_bundle_needs_images_and_says_what_it_does_not_know(
+    pristine_bundle: Path, phantoms: Path, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="--data"):
         evaluate(pristine_bundle)
     found = evaluate(pristine_bundle, phantoms / "val", draws=0)
     assert "does not know" in found.report.warnings[0]
+    calibrated = {*json.loads((pristine_bundle / "calibration.json").read_text())["sha256"]}
+    train = [sample for name in ("SYNTHETIC-CLEAR", "SYNTHETIC-OPACITY") for sample in _samples(phantoms, name)]
+    expected = sum(digest in calibrated for digest in pixel_hashes(train))
+    moved = Path(shutil.copytree(phantoms / "train", tmp_path / "moved"))
+    told = evaluate(pristine_bundle, moved, draws=0).report.warnings[0]
+    assert told.startswith(f"{expected} of the {len(train)} images judged calibrated this bundle") and expected
+
+
+def _samples(phantoms: Path, name: str) -> list[Sample]:
+    return [Sample(path, (1, 0), "") for path in (phantoms / "train" / name).glob("*.png")]

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from medcompress.benchmarks.metrics import scores, truth
+from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import DataError, InputError
 from medcompress.trained.checkpoint import Checkpoint, load_checkpoint
 from medcompress.trained.data.splits import Split, split_of
 from medcompress.trained.results.predictions import read_predictions
 from medcompress.trained.results.run_report import METRICS, RunReport, read_run, write_run_report
+from medcompress.trained.results.summary import duration, label
 
 HISTORY = [
     {"epoch": 1, "loss": 0.7, "val_loss": 0.7, "val_auroc": 0.6},
@@ -52,6 +54,22 @@ def test_a_run_leaves_everything(run, tmp_path: Path) -> None:
     for told in (command, "odd", "AUROC", "SYNTHETIC-OPACITY", "1.0 min", "patient data"):
         assert told in page
     assert stored.training.history[1]["val_loss"] is None
+
+
+def test_perfect_figures_have_a_mark_and_one_footnote(run, tmp_path: Path) -> None:
+    checkpoint, split, _ = run
+    perfect = {"test": np.array([sample.target for sample in split.test]) * 9.0}
+    write_run_report(tmp_path, checkpoint, split, perfect, {"weights": "scratch"}, 34.4, draws=50)
+    page = (tmp_path / "summary.md").read_text()
+    assert "| AUROC | 1.000\\* |" in page and "same value" not in page
+    assert page.count("Every draw of patients") == 2 and "1.000]† |" in page
+    assert "| 34 s on" in page
+    assert duration(59.7) == "1.0 min"
+
+
+def test_accuracy_of_findings_says_what_it_is() -> None:
+    assert label("accuracy", Decision("multilabel", ("a", "b"))) == "accuracy (all findings right)"
+    assert label("accuracy", Decision("multilabel", ("a",))) == label("accuracy", Decision("multiclass", ("a", "b")))
 
 
 def test_outputs_that_do_not_line_up_are_refused(run, tmp_path: Path) -> None:
