@@ -63,40 +63,45 @@ def _print(found: Comparison) -> None:
     from .table import wide_console
 
     shown = [found.figure, *(name for name in _SHOWN if name != found.figure)]
-    table = Table(title=f"{found.part} images", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     names = _short_names(found.rows)
-    for name in ("run", "network", "weights", "strategy"):
-        table.add_column(name, no_wrap=True)
-    for name in ("size", "epochs", "time", "images"):
-        table.add_column(name, justify="right", no_wrap=True)
     short = [LABELS[name].split(" (")[0] for name in shown]
-    for name in (short[0], f"Δ {short[0]}", *short[1:]):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    figures = Table(title=f"{found.part} images", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    made = Table(title="how they were made", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for table in (figures, made):
+        table.add_column("run", no_wrap=True)
+    for name in (short[0], f"Δ {short[0]}", *short[1:], "images"):
+        figures.add_column(name, justify="right", no_wrap=True)
+    for name in ("network", "weights", "strategy"):
+        made.add_column(name, no_wrap=True)
+    for name in ("size", "epochs", "time"):
+        made.add_column(name, justify="right", no_wrap=True)
     for row in found.rows:
         is_reference = row.run == found.reference
+        style = "bold" if is_reference else None
         if not row.figures:
-            table.add_row(names[row.run], *[""] * (8 + len(shown)), row.status, style="dim")
+            figures.add_row(names[row.run], row.status, style="dim")
             continue
         difference = "reference" if is_reference else interval(row.difference, "+.4f") if row.difference else "-"
-        figures = [row.figures[name] for name in shown]
-        table.add_row(
+        values = [row.figures[name] for name in shown]
+        figures.add_row(
             names[row.run] + (f" (mean of {row.members})" if row.members > 1 else ""),
-            row.architecture,
-            row.weights,
-            row.strategy,
-            str(row.size),
-            str(row.epochs) if row.epochs else "-",
-            "-" if row.seconds is None else duration(row.seconds),
-            str(row.images),
-            interval(figures[0]),
+            interval(values[0]),
             difference,
-            *("-" if each.value is None else f"{each.value:.3f}" for each in figures[1:]),
-            row.status,
-            style="bold" if is_reference else None,
+            *("-" if each.value is None else f"{each.value:.3f}" for each in values[1:]),
+            str(row.images),
+            style=style,
         )
-    console = wide_console(220)
-    console.print(table)
+        time = "-" if row.seconds is None else duration(row.seconds)
+        epochs = str(row.epochs) if row.epochs else "-"
+        made.add_row(
+            names[row.run], row.architecture, row.weights, row.strategy, str(row.size), epochs, time, style=style
+        )
+    console = wide_console(160)
+    console.print(figures)
+    console.print(made)
+    for row in found.rows:
+        if row.figures and row.status:
+            console.print(f"{names[row.run]}: {row.status}", soft_wrap=True)
     shown_intervals = (row.figures[found.figure] for row in found.rows if row.figures)
     for note in footnotes(figure for figure in shown_intervals if figure.low is not None):
         console.print(note, soft_wrap=True, markup=False)

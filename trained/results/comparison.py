@@ -23,7 +23,7 @@ from .run_report import METRICS, RunReport, read_run
 # Figures that are better when smaller.
 SMALLER = {"ece", "brier"}
 _MEMBER = re.compile(r"(fold|seed)-\d+")
-_MEDICAL = "medical: "
+_MEDICAL = "from "
 _BEGUN = ("options.json", "last.pth", "resume.ckpt", "best.pth")
 
 
@@ -34,7 +34,7 @@ class Row(msgspec.Struct, frozen=True):
         run: its folder, as it was given.
         status: empty, ``unfinished``, or what is odd about it.
         members: trainings whose figures are averaged; 1 for a run.
-        weights: it began with: ``scratch``, ``imagenet``, or ``medical: FILE``, the file with as much of its
+        weights: it began with: ``scratch``, ``imagenet``, or ``from FILE``, the file with as much of its
             path as tells it from others.
         seconds: of training, of all members.
         figures: on the part's images, each with its interval by patient; of several members their mean.

@@ -201,10 +201,10 @@ def test_a_comparison_is_plain_data(make_run: MakeRun) -> None:
 
 def test_weights_are_named_by_as_much_of_the_path_as_tells_them_apart() -> None:
     def named(*paths: str) -> list[str]:
-        weights = [f"medical: {path}" for path in paths]
+        weights = [f"from {path}" for path in paths]
         names = _medical({*weights, "scratch", ""})
         assert set(names) == set(weights)
-        return [names[each].removeprefix("medical: ") for each in weights]
+        return [names[each].removeprefix("from ") for each in weights]
 
     assert named("/x/one/best.pth") == ["one/best.pth"]
     assert named("/x/one/best.pth", "/x/two/best.pth") == ["one/best.pth", "two/best.pth"]
