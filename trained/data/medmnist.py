@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import importlib
 import importlib.util
 import io
 import math
@@ -87,7 +88,7 @@ def download(name: str) -> Path:
         raise InputError(f"{name}: is no MedMNIST set of pictures; they are {', '.join(MEDMNIST)}")
     if importlib.util.find_spec("medmnist") is None:
         raise missing_package("medmnist", "medmnist")
-    import medmnist
+    medmnist = importlib.import_module("medmnist")
 
     flag, _, side = name.lower().partition("_")
     suffix = f"_{side}" if side not in {"", "28"} else ""

@@ -23,7 +23,7 @@ from .run_report import METRICS, RunReport, read_run
 # Figures that are better when smaller.
 SMALLER = {"ece", "brier"}
 _MEMBER = re.compile(r"(fold|seed)-\d+")
-_MEDICAL = "from "
+_FROM = "from "
 _BEGUN = ("options.json", "last.pth", "resume.ckpt", "best.pth")
 
 
@@ -249,7 +249,7 @@ def _with_difference(entry: _Entry, base: _Entry, figure: str, part: str, draws:
 
 def _weights(options: dict[str, Any]) -> str:
     weights = str(options.get("weights", ""))
-    return weights if weights in ("", "scratch", "imagenet") else f"{_MEDICAL}{weights}"
+    return weights if weights in ("", "scratch", "imagenet") else f"{_FROM}{weights}"
 
 
 def _medical(weights: set[str]) -> dict[str, str]:
@@ -257,11 +257,11 @@ def _medical(weights: set[str]) -> dict[str, str]:
 
     A ``best.pth`` is named with its run: of itself the name says nothing.
     """
-    paths = {given: Path(given.removeprefix(_MEDICAL)).parts for given in weights if given.startswith(_MEDICAL)}
+    paths = {given: Path(given.removeprefix(_FROM)).parts for given in weights if given.startswith(_FROM)}
     for length in range(1, max(map(len, paths.values()), default=0) + 1):
         names = {
             given: "/".join(parts[-max(length, 2 if parts[-1] in _BEGUN else 1) :]) for given, parts in paths.items()
         }
         if len(set(names.values())) == len(paths):
-            return {given: f"{_MEDICAL}{name}" for given, name in names.items()}
+            return {given: f"{_FROM}{name}" for given, name in names.items()}
     return {}
