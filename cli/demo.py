@@ -33,8 +33,10 @@ def command(out: Path, as_json: bool) -> int:
     from ..runtime.selftest import verify
     from ..trained.data.splits import DataSource
     from ..trained.learning import training
-    from ..trained.learning.runs import BEST, TrainOptions, state
+    from ..trained.learning.options import TrainOptions
+    from ..trained.learning.runs import state
     from ..trained.phantom import write_phantoms
+    from ..trained.run_files import BEST
     from .documents import Benchmarked
     from .table import print_table
 

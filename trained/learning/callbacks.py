@@ -12,8 +12,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from ...benchmarks.progress import console
 from ..checkpoint import Checkpoint, first_not_finite, save_checkpoint
+from ..run_files import BEST, LAST, RESUME
 from .classifier import Classifier, diverged
-from .runs import BEST, LAST, RESUME, cannot_write
+from .runs import cannot_write
 
 
 class Keeper(pl.Callback):

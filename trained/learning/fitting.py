@@ -19,12 +19,12 @@ from torch import nn
 from ...runtime.errors import InputError, MachineError
 from ..data.datasets import EpochBatches, ImageDataset, in_order, loader
 from ..data.splits import Split
+from ..run_files import LAST, RESUME
 from ..spec import ModelSpec
 from .callbacks import Keeper, Reporter
 from .classifier import Classifier
 from .losses import image_weights
 from .options import TrainOptions
-from .runs import LAST, RESUME
 
 
 def fit(

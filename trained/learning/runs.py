@@ -12,15 +12,14 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ...runtime.errors import CheckpointError, DataError, InputError, MachineError
+from ...runtime.errors import CheckpointError, DataError, MachineError
 from ...runtime.records import from_json, to_json, write_whole
 from ..checkpoint import load_checkpoint
 from ..data.organize import TABLE, split_table
 from ..data.splits import Split
+from ..run_files import BEST, LAST, OPTIONS, RESUME, WARNINGS, stored
 from .options import TrainOptions
 
-BEST, LAST, RESUME = "best.pth", "last.pth", "resume.ckpt"
-OPTIONS, WARNINGS = "options.json", "warnings.json"
 # Disk a run needs, in sizes of its weights: best, last, resume (weights and two moments), one of them twice.
 DISK_FACTOR = 9
 
@@ -81,7 +80,7 @@ def refuse_other_data(out: Path, split: Split) -> None:
         return
     began, now = (
         {row["file"]: row for row in csv.DictReader(io.StringIO(table.decode()))}
-        for table in (_stored(out / TABLE), split_table(split))
+        for table in (stored(out / TABLE), split_table(split))
     )
     missing, added = sorted(began.keys() - now.keys()), sorted(now.keys() - began.keys())
     changed = sorted(name for name in began.keys() & now.keys() if began[name] != now[name])
@@ -102,23 +101,7 @@ def read_options(out: Path) -> TrainOptions:
     Raises:
         InputError: they are not there, or damaged.
     """
-    return from_json(_stored(out / OPTIONS), TrainOptions, str(out / OPTIONS))
-
-
-def read_warnings(out: Path) -> tuple[str, ...]:
-    """What was said against a run's data when it was started.
-
-    Raises:
-        InputError: they are not there, or damaged.
-    """
-    return from_json(_stored(out / WARNINGS), tuple[str, ...], str(out / WARNINGS))
-
-
-def _stored(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); start the training again") from error
+    return from_json(stored(out / OPTIONS), TrainOptions, str(out / OPTIONS))
 
 
 def refuse_full_disk(out: Path, network: nn.Module) -> None:

@@ -8,8 +8,9 @@ import msgspec
 
 from ...benchmarks.progress import stage
 from ...runtime.errors import InputError
+from ..run_files import BEST, read_warnings
 from .options import TrainOptions, refuse_changed
-from .runs import BEST, read_options, read_warnings, state
+from .runs import read_options, state
 from .training import resume, train
 
 

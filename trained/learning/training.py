@@ -28,21 +28,18 @@ from ..networks.prediction import predict
 from ..networks.transfer import Loaded, load_initial
 from ..results.run_report import artifacts, write_run_report
 from ..results.trackers import finish, loggers, require_trackers
+from ..run_files import BEST, LAST, RESUME, read_warnings
 from ..spec import ModelSpec
 from ..tasks import TASKS, USUAL_SIZE, decision_for
 from .callbacks import Keeper
 from .fitting import fit, refuse_hardware
 from .options import Cache, TrainOptions, command_of, refuse_changed
 from .runs import (
-    BEST,
-    LAST,
-    RESUME,
     cannot_write,
     check_resume,
     interrupted,
     prepare_folder,
     read_options,
-    read_warnings,
     refuse_full_disk,
     refuse_other_data,
     state,

@@ -15,6 +15,7 @@ from ...benchmarks.judged import Judged
 from ...benchmarks.measures import OVERALL
 from ...runtime.decision import Decision
 from ...runtime.errors import InputError
+from ..run_files import BEST, LAST, OPTIONS, RESUME
 from ..tasks import task_for
 from .cross_validation import CrossValidation, cross_validation, own_values, spread
 from .predictions import Predictions
@@ -24,7 +25,7 @@ from .run_report import METRICS, RunReport, read_run
 SMALLER = {"ece", "brier"}
 _MEMBER = re.compile(r"(fold|seed)-\d+")
 _FROM = "from "
-_BEGUN = ("options.json", "last.pth", "resume.ckpt", "best.pth")
+_BEGUN = (OPTIONS, LAST, RESUME, BEST)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -151,7 +152,7 @@ def _read(folder: Path, part: str, decision: Decision | None, draws: int, seed: 
                 "them with: medcompress evaluate MODEL --out DIR"
             )
         # Finished by an older medcompress, or its figures were removed.
-        trained = len(members) == 1 and (folder / "best.pth").exists() and not (folder / "resume.ckpt").exists()
+        trained = len(members) == 1 and (folder / BEST).exists() and not (folder / RESUME).exists()
         status = "not evaluated: medcompress evaluate it with --out" if trained else "unfinished"
         return _Entry(Row(str(folder), status, len(members))), decision
     runs: list[tuple[RunReport, dict[str, Predictions]]] = []

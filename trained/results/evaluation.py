@@ -22,6 +22,7 @@ from ...runtime.preprocessing import Preprocessing
 from ...runtime.records import from_json
 from ..data.held_out import Part, images_to_judge
 from ..data.splits import DataSource
+from ..run_files import BEST, OPTIONS, RESUME, WARNINGS, read_warnings
 from .predictions import predictions_of
 from .run_report import METRICS, Data, RunReport, Training, plain_history, write_report
 
@@ -88,7 +89,7 @@ def evaluate(
     """
     require_scikit_learn()
     path = find_model(path)
-    if out is not None and (out / "options.json").exists():
+    if out is not None and (out / OPTIONS).exists():
         raise InputError(f"{out}: holds a training, whose own figures would be overwritten; give another --out")
     model = _open_bundle(path, variant) if path.is_dir() else _open_checkpoint(path, variant)
     images = images_to_judge(model.decision.classes, model.source, model.split, data, source, part, model.calibrated)
@@ -130,9 +131,9 @@ def find_model(path: Path) -> Path:
         raise InputError(f"{path}: an ONNX file does not say its classes or preprocessing; give the bundle it lies in")
     if not path.is_dir() or (path / MANIFEST).is_file():
         return path
-    if (path / "best.pth").is_file():
-        return path / "best.pth"
-    members = sorted(entry.name for entry in path.iterdir() if (entry / "best.pth").is_file())
+    if (path / BEST).is_file():
+        return path / BEST
+    members = sorted(entry.name for entry in path.iterdir() if (entry / BEST).is_file())
     if members:
         raise InputError(
             f"{path}: holds several trainings ({', '.join(members)}); name one, as {path / members[0]}, or see "
@@ -229,7 +230,7 @@ def _finite(logits: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:
 def _options_beside(path: Path) -> dict[str, Any]:
     """What a run left beside its checkpoint; nothing where it is gone, for the checkpoint does not need it."""
     try:
-        found = msgspec.json.decode((path.parent / "options.json").read_bytes())
+        found = msgspec.json.decode((path.parent / OPTIONS).read_bytes())
     except (OSError, msgspec.DecodeError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -237,8 +238,6 @@ def _options_beside(path: Path) -> dict[str, Any]:
 
 def _warnings_beside(path: Path) -> tuple[str, ...]:
     """What was said of the training a checkpoint lies in, and that it is not finished."""
-    from ..learning.runs import RESUME, WARNINGS, read_warnings
-
     folder = path.parent
     found = read_warnings(folder) if (folder / WARNINGS).is_file() else ()
     if (folder / RESUME).is_file():

@@ -28,6 +28,7 @@ from ...runtime.errors import InputError, MachineError
 from ...runtime.hardware import Cpu, this_cpu
 from ...runtime.preprocessing import Preprocessing
 from ...runtime.records import from_json, to_json, write_whole
+from ..run_files import BEST
 from .predictions import FILE, Predictions, predictions_of, read_predictions, to_csv
 from .summary import summary
 
@@ -155,7 +156,7 @@ def write_run_report(
     )
     return write_report(
         out,
-        str(out / "best.pth"),
+        str(out / BEST),
         spec.architecture,
         spec.decision,
         spec.preprocessing,
