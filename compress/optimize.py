@@ -22,7 +22,7 @@ from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
 from ..runtime.errors import DataError, MachineError
 from ..runtime.hardware import this_cpu
 from ..trained.checkpoint import Checkpoint, load_checkpoint, rebuild
-from ..trained.data.splits import Split, moved, split_of
+from ..trained.data.splits import Split, located, split_of
 from . import calibration
 from .assembly import assemble
 from .choice import caution, choose
@@ -195,14 +195,7 @@ def _run(
 
 
 def _find_data(checkpoint: Checkpoint, options: Options) -> Split:
-    source = checkpoint.data
-    if options.data is not None:
-        source = moved(source, options.data.absolute())
-    elif not Path(source.folder).exists():
-        raise DataError(
-            f"{options.checkpoint}: was trained on {source.folder}, which is not there any more; "
-            "give the folder with --data"
-        )
+    source = located(checkpoint.data, options.data, options.checkpoint)
     split = split_of(source, checkpoint.spec.decision.classes)
     if split.fingerprint != checkpoint.split:
         if options.data is None:

@@ -125,7 +125,8 @@ def unpack(path: Path) -> Unpacked:
     try:
         with zipfile.ZipFile(path) as archive:
             return _unpack(path, archive, key)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        # RuntimeError is zipfile's for an encrypted archive and, as a subclass of it, for an unknown compression.
         raise DataError(f"{path}: is not a whole .npz file ({error}); copy it again") from error
     except OSError as error:
         where = error.filename or _root()

@@ -170,6 +170,25 @@ def _repeated(count: int) -> str:
     )
 
 
+def located(source: DataSource, data: Path | None, owner: Path) -> DataSource:
+    """Where the images of a checkpoint lie now: in ``data``, or where they lay.
+
+    Args:
+        data: the user's word for it; None looks where they were.
+        owner: the checkpoint, for the message.
+
+    Raises:
+        DataError: they are not there any more.
+    """
+    if data is not None:
+        return moved(source, data.absolute())
+    if not Path(source.folder).exists():
+        raise DataError(
+            f"{owner}: was trained on {source.folder}, which is not there any more; give the folder with --data"
+        )
+    return source
+
+
 def _unpacked(source: DataSource, classes: Sequence[str]) -> tuple[DataSource, tuple[str, ...], str]:
     """Source and classes with an .npz file turned into its folder, and what is to be said of it."""
     path = Path(source.folder)

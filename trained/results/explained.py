@@ -18,10 +18,10 @@ from ...benchmarks.progress import stage, track
 from ...benchmarks.rendering import render_all
 from ...benchmarks.samples import Sample
 from ...runtime.decision import Decision
-from ...runtime.errors import DataError, InputError, MachineError
+from ...runtime.errors import InputError, MachineError
 from ..checkpoint import Checkpoint, load_checkpoint, rebuild
 from ..data.datasets import in_order, normalization_table, normalize
-from ..data.splits import moved, split_of
+from ..data.splits import located, split_of
 from ..spec import ModelSpec
 from .contact_sheet import Row, draw_sheet, write_sheet
 from .explanation import BATCH, TargetLayer, answered, explain, require_grad_cam, target_layer
@@ -168,15 +168,7 @@ def _column(decision: Decision, name: str) -> int:
 
 
 def _samples(checkpoint: Checkpoint, path: Path, data: Path | None, part: str) -> tuple[Sample, ...]:
-    source = checkpoint.data
-    if data is not None:
-        source = moved(source, data.absolute())
-    elif not Path(source.folder).exists():
-        raise DataError(
-            f"{path}: was trained on {source.folder}, which is not there any more; give the folder with --data, or "
-            "name images"
-        )
-    split = split_of(source, checkpoint.spec.decision.classes)
+    split = split_of(located(checkpoint.data, data, path), checkpoint.spec.decision.classes)
     if split.fingerprint != checkpoint.split:
         stage("note: these are not the images the checkpoint was trained with, or they changed since")
     return getattr(split, part)
