@@ -11,9 +11,9 @@ import msgspec
 from ..runtime.bundle import CALIBRATION_FILE, Bundle, Calibration, Variant
 from ..runtime.errors import BundleError, DataError
 from ..runtime.records import from_json
+from .data.samples import Sample, find_samples, pixel_hashes
 from .evaluation import ACCURACY_FIGURES, Candidate, Row, evaluate, label_samples
-from .metrics import require_scikit_learn
-from .samples import Sample, find_samples, pixel_hashes
+from .statistics.metrics import require_scikit_learn
 from .tolerance import Tolerance
 
 # Folder names, in lower case, of the part of a data set that may be measured on.

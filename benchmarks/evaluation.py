@@ -15,14 +15,14 @@ from ..runtime.engines import Executed
 from ..runtime.errors import EngineAbsent, EngineError
 from ..runtime.hardware import this_cpu
 from ..runtime.preprocessing import Preprocessing
-from .delong import auroc_drop
-from .latency import ROUNDS, Latency, measure
-from .metrics import Scores, change, scores, truth
+from .data.rendering import render_all
+from .data.samples import Sample
 from .progress import stage, track
-from .rendering import render_all
-from .samples import Sample
+from .statistics.delong import auroc_drop
+from .statistics.metrics import Scores, change, scores, truth
+from .timing.latency import ROUNDS, Latency, measure
+from .timing.worker import COMMAND, LIMIT_S, Worker
 from .tolerance import Tolerance, Verdict, judge
-from .worker import COMMAND, LIMIT_S, Worker
 
 # Fields of a Row that come from the labelled images, and are stored in a bundle.
 ACCURACY_FIGURES = (
@@ -106,7 +106,7 @@ class Labelled(msgspec.Struct, frozen=True):
 
     Attributes:
         rendered: an .npy file, uint8 (N, H, W) or (N, H, W, 3).
-        target: (N, classes), see :func:`medcompress.benchmarks.metrics.truth`.
+        target: (N, classes), see :func:`medcompress.benchmarks.statistics.metrics.truth`.
     """
 
     rendered: Path

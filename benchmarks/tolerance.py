@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from ..runtime.errors import InputError, missing_package
-from .metrics import Change, Scores
+from .statistics.metrics import Change, Scores
 
 
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -136,7 +136,7 @@ def _short_names(rows: tuple[Row, ...]) -> dict[str, str]:
 
 
 def _leave(found: Comparison, out: Path) -> None:
-    from ..benchmarks.plots import comparison_plot
+    from ..benchmarks.report.plots import comparison_plot
     from ..runtime.errors import MachineError
     from ..runtime.records import to_json, write_whole
     from ..trained.results.summary import LABELS

@@ -77,7 +77,7 @@ def command(data: str, out: Path | None, copy: bool, leaks: bool, as_json: bool,
 
 def _leaks(split: Split) -> tuple[str, ...]:
     """What the test images share with the others: in words, then the files."""
-    from ..benchmarks.scan import scan
+    from ..benchmarks.data.scan import scan
     from ..trained.data.screening import leaks_of
 
     found = leaks_of(scan([sample for samples in split.parts.values() for sample in samples]), split)

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import click
 import msgspec
 
-from ..benchmarks.assessment import Assessment
 from ..benchmarks.evaluation import Row
+from ..benchmarks.statistics.assessment import Assessment
 from ..runtime.engines import Executed
 from ..runtime.hardware import Cpu
 from ..trained.data.organize import Part

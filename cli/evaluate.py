@@ -13,7 +13,7 @@ from .documents import Evaluated, as_json_option, print_json
 from .source import source_from, source_options
 
 if TYPE_CHECKING:
-    from ..benchmarks.assessment import Assessment, Figure
+    from ..benchmarks.statistics.assessment import Assessment, Figure
     from ..trained.data.held_out import Part
 
 _PATH = click.Path(path_type=Path)
@@ -76,7 +76,7 @@ def print_assessment(found: Assessment, title: str) -> None:
     from rich import box
     from rich.table import Table
 
-    from ..benchmarks.measures import OF_CLASS
+    from ..benchmarks.statistics.measures import OF_CLASS
     from ..trained.results.summary import LABELS, footnotes, label
     from .table import wide_console
 

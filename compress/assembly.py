@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 
 from ..benchmarks.evaluation import ACCURACY_FIGURES, Candidate, Row
-from ..benchmarks.report import Report, render_html
-from ..benchmarks.worker import Worker
+from ..benchmarks.report.html import render_html
+from ..benchmarks.report.record import Report
+from ..benchmarks.timing.worker import Worker
 from ..runtime.bundle import (
     CALIBRATION_FILE,
     GOLDEN_FILE,

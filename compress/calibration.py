@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ..benchmarks.samples import Sample
+from ..benchmarks.data.samples import Sample
 from ..runtime.errors import DataError
 
 IMAGES = 300

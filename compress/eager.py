@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..benchmarks.evaluation import Candidate
-from ..benchmarks.worker import serve
+from ..benchmarks.timing.worker import serve
 from ..runtime.engines import ENGINES, Executed
 from ..runtime.records import from_json, to_json
 

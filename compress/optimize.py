@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..benchmarks.checks import Checks, check_data
+from ..benchmarks.data.checks import Checks, check_data
+from ..benchmarks.data.rendering import render_all
+from ..benchmarks.data.samples import count_by_class, pixel_hashes
 from ..benchmarks.evaluation import Row, evaluate, label_samples
 from ..benchmarks.progress import stage as say
-from ..benchmarks.rendering import render_all
-from ..benchmarks.report import SCHEMA as REPORT_SCHEMA
-from ..benchmarks.report import Report
-from ..benchmarks.samples import count_by_class, pixel_hashes
+from ..benchmarks.report.record import SCHEMA as REPORT_SCHEMA
+from ..benchmarks.report.record import Report
 from ..benchmarks.tolerance import Tolerance
 from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
 from ..runtime.errors import DataError, MachineError

@@ -54,7 +54,7 @@ def load(files: Sequence[Path], precision: str, threads: int) -> FakeEngine:
 
 
 if __name__ == "__main__":
-    from medcompress.benchmarks.worker import serve
+    from medcompress.benchmarks.timing.worker import serve
 
     sys.modules["fake_engine"] = sys.modules["__main__"]
     ENGINES["fake"] = "fake_engine"

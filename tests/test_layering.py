@@ -97,4 +97,4 @@ def test_the_wheel_holds_medcompress_only(tmp_path: Path) -> None:
     top = {name.split("/")[0] for name in names}
     assert top == {"medcompress", next(name for name in top if name.endswith(".dist-info"))}
     assert {name.split("/")[1] for name in names if name.startswith("medcompress/")} == set(FLOORS)
-    assert "medcompress/benchmarks/report.html" in names
+    assert "medcompress/benchmarks/report/report.html" in names

@@ -39,7 +39,7 @@ class Task:
         colour: of the images.
         flips: the mirrorings that leave the anatomy possible: none of a chest (the heart is left), left to right of
             an axial slice of the head, both of skin and of cells.
-        metric: the headline figure, one of :meth:`medcompress.benchmarks.metrics.Scores.figures`.
+        metric: the headline figure, one of :meth:`medcompress.benchmarks.statistics.metrics.Scores.figures`.
         columns: of a CSV of labels, by role: ``image``, ``label``, ``patient``.
         tables: usual names of that CSV.
         patient_pattern: regular expression whose first group is the patient, searched in a file's path.

@@ -12,8 +12,8 @@ import pytest
 
 from medcompress.benchmarks.evaluation import Candidate, Labelled, evaluate
 from medcompress.benchmarks.progress import console
+from medcompress.benchmarks.timing.worker import Worker
 from medcompress.benchmarks.tolerance import Tolerance
-from medcompress.benchmarks.worker import Worker
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import EngineError
 from medcompress.runtime.preprocessing import Preprocessing
@@ -27,7 +27,7 @@ PREPROCESSING = Preprocessing((8, 8))
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "quiet", True)
     monkeypatch.setattr("medcompress.benchmarks.evaluation.ROUNDS", 1)
-    monkeypatch.setattr("medcompress.benchmarks.latency.SECONDS", 0.01)
+    monkeypatch.setattr("medcompress.benchmarks.timing.latency.SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medcompress.benchmarks.metrics import Change, Scores
+from medcompress.benchmarks.statistics.metrics import Change, Scores
 from medcompress.benchmarks.tolerance import Tolerance, judge, read_tolerance
 from medcompress.runtime.errors import InputError
 

@@ -27,7 +27,7 @@ def strict(kind: type) -> type:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medcompress.benchmarks.latency.SECONDS", 0.02)
+    monkeypatch.setattr("medcompress.benchmarks.timing.latency.SECONDS", 0.02)
 
 
 def test_optimize(checkpoint: Path, tmp_path: Path, capsys) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from medcompress.benchmarks.samples import Sample, one_hot
+from medcompress.benchmarks.data.samples import Sample, one_hot
 from medcompress.compress.calibration import choose
 from medcompress.runtime.errors import DataError
 

@@ -16,7 +16,7 @@ import pytest
 
 from medcompress.benchmarks.evaluation import Row
 from medcompress.benchmarks.progress import console
-from medcompress.benchmarks.report import Report
+from medcompress.benchmarks.report.record import Report
 from medcompress.benchmarks.tolerance import Tolerance
 from medcompress.cli.main import run
 from medcompress.compress import emission, environment

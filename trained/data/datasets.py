@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ...benchmarks.rendering import render_all
-from ...benchmarks.samples import Sample
+from ...benchmarks.data.rendering import render_all
+from ...benchmarks.data.samples import Sample
 from ...runtime.errors import DataError, ImageError
 from ...runtime.preprocessing import Preprocessing
 

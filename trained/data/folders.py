@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ...benchmarks.samples import Sample, class_folders, find_samples
+from ...benchmarks.data.samples import Sample, class_folders, find_samples
 from ...runtime.errors import DataError
 from ..tasks import Task
 from .labels import meaning, refuse_spellings

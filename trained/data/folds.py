@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ...benchmarks.samples import Sample
+from ...benchmarks.data.samples import Sample
 from ...runtime.errors import DataError
 
 # One fold of so many is held out where a part is not given: 20 % for the test, an eighth of the rest for validation.

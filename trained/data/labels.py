@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from ...benchmarks.samples import one_hot
+from ...benchmarks.data.samples import one_hot
 from ...runtime.errors import DataError
 from ..tasks import Task, plain, task_for
 from .csv_files import listed

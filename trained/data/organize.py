@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 from PIL import Image
 
+from ...benchmarks.data.samples import Sample, count_by_class
 from ...benchmarks.progress import track
-from ...benchmarks.samples import Sample, count_by_class
 from ...runtime.errors import DataError, MachineError
 from ...runtime.images import FORMATS
 from ...runtime.records import write_whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from ...benchmarks.samples import Sample
+from ...benchmarks.data.samples import Sample
 
 # Names of the parts, in lower case.
 PARTS = {

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from ...benchmarks.confounding import confounds
-from ...benchmarks.leaks import Leaks, check
+from ...benchmarks.data.confounding import confounds
+from ...benchmarks.data.leaks import Leaks, check
+from ...benchmarks.data.scan import Scan, name_unreadable, refuse_unreadable, scan
 from ...benchmarks.progress import stage
-from ...benchmarks.scan import Scan, name_unreadable, refuse_unreadable, scan
 from .splits import DataSource, Split, split_of
 
 

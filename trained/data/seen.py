@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ...benchmarks.samples import Sample, pixel_hashes
+from ...benchmarks.data.samples import Sample, pixel_hashes
 from ...runtime.errors import DataError, InputError
 from .splits import DataSource, Split, moved, split_of
 

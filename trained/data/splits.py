@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from ...benchmarks.samples import Sample
+from ...benchmarks.data.samples import Sample
 from ...runtime.errors import DataError
 from ..tasks import task, task_for
 from .csv_files import read_patients

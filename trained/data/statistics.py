@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from ...benchmarks.samples import Sample
+from ...benchmarks.data.samples import Sample
 from ...runtime.errors import ImageError
 from ...runtime.images import read_image
 from .datasets import ImageDataset

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...benchmarks.samples import Sample, patient_finder
+from ...benchmarks.data.samples import Sample, patient_finder
 from ...runtime.errors import DataError
 from ..tasks import TASKS, Task, plain
 from .csv_files import listed, read_csv

@@ -10,7 +10,7 @@ import torch.distributed
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...benchmarks.metrics import scores, truth
+from ...benchmarks.statistics.metrics import scores, truth
 from ...runtime.errors import InputError
 from ..data.datasets import Batch, normalization_table, normalize
 from ..networks.layers import layer_groups

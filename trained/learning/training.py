@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from ...benchmarks.metrics import scores, truth
 from ...benchmarks.progress import console, leads, rank, stage
+from ...benchmarks.statistics.metrics import scores, truth
 from ...runtime.decision import Decision
 from ...runtime.errors import InputError
 from ...runtime.preprocessing import Preprocessing

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from ...benchmarks.assessment import CONFIDENCE, DRAWS, Figure, mean_figures
-from ...benchmarks.judged import Judged
-from ...benchmarks.measures import OVERALL
+from ...benchmarks.statistics.assessment import CONFIDENCE, DRAWS, Figure, mean_figures
+from ...benchmarks.statistics.judged import Judged
+from ...benchmarks.statistics.measures import OVERALL
 from ...runtime.decision import Decision
 from ...runtime.errors import InputError
 from ..run_files import BEST, LAST, OPTIONS, RESUME
@@ -93,8 +93,8 @@ def compare(
 
     Args:
         folders: of runs or evaluations, or of folds (``fold-1`` ...) or repeats (``seed-0`` ...) of one.
-        figure: of :data:`medcompress.benchmarks.measures.OVERALL`: sorts, and differences are of it; None takes the
-            task's first one, ``auroc`` where the task is not known.
+        figure: of :data:`medcompress.benchmarks.statistics.measures.OVERALL`: sorts, and differences are of it; None
+            takes the task's first one, ``auroc`` where the task is not known.
         part: whose images.
         reference: one of ``folders``; None takes the best.
 

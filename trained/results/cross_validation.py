@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from ...benchmarks.assessment import Assessment, Figure, mean_figures
-from ...benchmarks.judged import Judged
-from ...benchmarks.measures import OVERALL
+from ...benchmarks.statistics.assessment import Assessment, Figure, mean_figures
+from ...benchmarks.statistics.judged import Judged
+from ...benchmarks.statistics.measures import OVERALL
 
 # Of probabilities rather than answers. Pooled, they would hold those of different models against each other: Forman and
 # Scholz (2010), "Apples-to-apples in cross-validation studies", SIGKDD Explorations 12:49-57.

@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ...benchmarks.assessment import DRAWS
-from ...benchmarks.metrics import require_scikit_learn
+from ...benchmarks.data.samples import Sample, count_by_class
 from ...benchmarks.progress import track
-from ...benchmarks.samples import Sample, count_by_class
+from ...benchmarks.statistics.assessment import DRAWS
+from ...benchmarks.statistics.metrics import require_scikit_learn
 from ...runtime.bundle import CALIBRATION_FILE, MANIFEST, Bundle, Calibration
 from ...runtime.decision import Decision
 from ...runtime.errors import BundleError, CheckpointError, DataError, ImageError, InputError

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from ...benchmarks.data.rendering import render_all
+from ...benchmarks.data.samples import Sample
 from ...benchmarks.progress import stage, track
-from ...benchmarks.rendering import render_all
-from ...benchmarks.samples import Sample
 from ...runtime.decision import Decision
 from ...runtime.errors import InputError, MachineError
 from ..checkpoint import Checkpoint, load_checkpoint, rebuild

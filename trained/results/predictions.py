@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...benchmarks.judged import Judged, judged
-from ...benchmarks.samples import Sample
+from ...benchmarks.data.samples import Sample
+from ...benchmarks.statistics.judged import Judged, judged
 from ...runtime.decision import Decision
 from ...runtime.errors import DataError, InputError
 
@@ -32,7 +32,7 @@ class Predictions:
         classes: names, in the order of the columns.
         files: paths within the data folder, with ``/``.
         patients: whose image each is.
-        target: (N, classes) int8, see :class:`medcompress.benchmarks.samples.Sample`.
+        target: (N, classes) int8, see :class:`medcompress.benchmarks.data.samples.Sample`.
         probabilities: (N, classes).
     """
 
@@ -55,7 +55,7 @@ class Predictions:
         """In the order of the files' names and of ``decision``'s classes.
 
         Raises:
-            DataError: see :func:`medcompress.benchmarks.judged.judged`.
+            DataError: see :func:`medcompress.benchmarks.statistics.judged.judged`.
         """
         rows = np.argsort(np.asarray(self.files), kind="stable")
         columns = [self.classes.index(name) for name in decision.classes]

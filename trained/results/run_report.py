@@ -20,9 +20,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ...benchmarks.assessment import DRAWS, Assessment, assess_judged
-from ...benchmarks.plots import confusion_plot, learning_plot, precision_recall_plot, reliability_plot, roc_plot
-from ...benchmarks.samples import count_by_class
+from ...benchmarks.data.samples import count_by_class
+from ...benchmarks.report.plots import confusion_plot, learning_plot, precision_recall_plot, reliability_plot, roc_plot
+from ...benchmarks.statistics.assessment import DRAWS, Assessment, assess_judged
 from ...runtime.decision import Decision
 from ...runtime.errors import InputError, MachineError
 from ...runtime.hardware import Cpu, this_cpu

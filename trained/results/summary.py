@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...benchmarks.assessment import EXACT, SAME, Figure
+from ...benchmarks.statistics.assessment import EXACT, SAME, Figure
 from ...runtime.decision import Decision
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from medcompress.benchmarks.samples import find_samples
+from medcompress.benchmarks.data.samples import find_samples
 from medcompress.runtime.errors import DataError
 from medcompress.runtime.preprocessing import Preprocessing
 from medcompress.trained.data import datasets

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from medcompress.benchmarks.samples import Sample
+from medcompress.benchmarks.data.samples import Sample
 from medcompress.runtime.errors import DataError
 from medcompress.trained.data.folds import take_few, take_fold
 from medcompress.trained.data.parts import PARTS

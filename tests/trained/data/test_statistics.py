@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medcompress.benchmarks.samples import find_samples
+from medcompress.benchmarks.data.samples import find_samples
 from medcompress.runtime.preprocessing import Preprocessing
 from medcompress.trained.data.datasets import ImageDataset
 from medcompress.trained.data.statistics import find_colour, mean_and_std

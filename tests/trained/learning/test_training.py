@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import torch
 
-from medcompress.benchmarks.metrics import scores, truth
+from medcompress.benchmarks.statistics.metrics import scores, truth
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import CheckpointError, DataError, InputError, MachineError
 from medcompress.trained.checkpoint import load_checkpoint, rebuild

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from medcompress.benchmarks.measures import OVERALL
-from medcompress.benchmarks.samples import Sample, one_hot
+from medcompress.benchmarks.data.samples import Sample, one_hot
+from medcompress.benchmarks.statistics.measures import OVERALL
 from medcompress.cli.main import run
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import InputError

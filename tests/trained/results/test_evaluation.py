@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from medcompress.benchmarks.metrics import scores, truth
-from medcompress.benchmarks.samples import Sample, pixel_hashes
+from medcompress.benchmarks.data.samples import Sample, pixel_hashes
+from medcompress.benchmarks.statistics.metrics import scores, truth
 from medcompress.runtime.errors import CheckpointError, DataError, InputError
 from medcompress.trained.checkpoint import load_checkpoint, rebuild, save_checkpoint
 from medcompress.trained.data.datasets import ImageDataset

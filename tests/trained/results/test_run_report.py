@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from medcompress.benchmarks.metrics import scores, truth
+from medcompress.benchmarks.statistics.metrics import scores, truth
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import DataError, InputError
 from medcompress.trained.checkpoint import Checkpoint, load_checkpoint

@@ -1,6 +1,6 @@
 """From process start to the first answer, and the memory it takes: fresh processes, one after the other.
 
-    python -m medcompress.benchmarks.cold_start BUNDLE IMAGE VARIANT
+    python -m medcompress.benchmarks.timing.cold_start BUNDLE IMAGE VARIANT
 
 prints medians as JSON, for an ONNX Runtime variant: of medcompress, and, in turn with it, of the bare libraries doing
 the same without a check: import numpy, Pillow and onnxruntime, load the model, decode, resize, run. The first pair of
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..runtime.bundle import open_bundle
+from ...runtime.bundle import open_bundle
 
 RUNS = 11
 

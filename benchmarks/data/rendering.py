@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.errors import ImageError
-from ..runtime.preprocessing import Preprocessing
-from .progress import track
+from ...runtime.errors import ImageError
+from ...runtime.preprocessing import Preprocessing
+from ..progress import track
 from .samples import refuse_unreadable
 
 

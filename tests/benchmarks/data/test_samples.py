@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from medcompress.benchmarks.bundle_benchmark import held_out_folder
-from medcompress.benchmarks.samples import find_samples, pixel_hashes
+from medcompress.benchmarks.data.samples import find_samples, pixel_hashes
 from medcompress.runtime.errors import DataError
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from medcompress.benchmarks.assessment import DRAWS, Assessment, _figure, assess_judged, mean_figures
-from medcompress.benchmarks.judged import Judged, judged, reliability
-from medcompress.benchmarks.measures import OF_CLASS, OVERALL, Figures, class_values, overall_values
+from medcompress.benchmarks.statistics.assessment import DRAWS, Assessment, _figure, assess_judged, mean_figures
+from medcompress.benchmarks.statistics.judged import Judged, judged, reliability
+from medcompress.benchmarks.statistics.measures import OF_CLASS, OVERALL, Figures, class_values, overall_values
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import DataError
 from medcompress.runtime.records import from_json, to_json

@@ -24,12 +24,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.engines import Engine, Executed, load_engine
-from ..runtime.errors import EngineAbsent, EngineError, MedcompressError
-from ..runtime.preprocessing import Preprocessing
+from ...runtime.engines import Engine, Executed, load_engine
+from ...runtime.errors import EngineAbsent, EngineError, MedcompressError
+from ...runtime.preprocessing import Preprocessing
 
 # -P: a json.py that lies in the current folder is not to be run in place of Python's own.
-COMMAND = (sys.executable, "-P", "-m", "medcompress.benchmarks.worker")
+COMMAND = (sys.executable, "-P", "-m", "medcompress.benchmarks.timing.worker")
 LIMIT_S = 600.0
 _PART = 64
 

@@ -17,10 +17,10 @@ class Checks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         train, held_out: images compared.
-        leaks: what :attr:`medcompress.benchmarks.leaks.Leaks.findings` says.
+        leaks: what :attr:`medcompress.benchmarks.data.leaks.Leaks.findings` says.
         accepted: the leaks spoil the figures, and the maker went on.
         confounding: how the files give a class away; empty where they do not.
-        confounding_auroc: see :class:`medcompress.benchmarks.confounding.Confounding`.
+        confounding_auroc: see :class:`medcompress.benchmarks.data.confounding.Confounding`.
     """
 
     train: int

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.decision import Decision
-from ..runtime.errors import DataError, missing_package
+from ...runtime.decision import Decision
+from ...runtime.errors import DataError, missing_package
 
 
 class Scores(msgspec.Struct, frozen=True):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from ..runtime.errors import DataError, ImageError
-from ..runtime.images import SUFFIXES, pixel_hash, read_image
-from .progress import track
+from ...runtime.errors import DataError, ImageError
+from ...runtime.images import SUFFIXES, pixel_hash, read_image
+from ..progress import track
 
 # File-name patterns of public sets, each with the patient in its first group. A file that fits none counts as a
 # patient of its own, and the caller is told how many did.

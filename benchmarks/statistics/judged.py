@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.decision import Decision
-from ..runtime.errors import DataError
+from ...runtime.decision import Decision
+from ...runtime.errors import DataError
 from .bootstrap import Floats
 from .metrics import require_scikit_learn
 
@@ -58,7 +58,8 @@ def judged(
     """Answer from probabilities, and leave out the images of which nothing is known.
 
     Args:
-        target: (N, classes), see :func:`medcompress.benchmarks.metrics.truth`; a class without images is allowed.
+        target: (N, classes), see :func:`medcompress.benchmarks.statistics.metrics.truth`; a class without images is
+            allowed.
         probabilities: (N, classes).
         patients: N names.
 

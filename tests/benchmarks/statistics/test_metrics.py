@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medcompress.benchmarks.metrics import change, scores, truth
+from medcompress.benchmarks.statistics.metrics import change, scores, truth
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import DataError
 

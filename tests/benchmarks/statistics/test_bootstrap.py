@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from medcompress.benchmarks.bootstrap import Ranking, patient_draws, percentile_interval
+from medcompress.benchmarks.statistics.bootstrap import Ranking, patient_draws, percentile_interval
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -42,7 +42,7 @@ def test_images_of_a_patient_are_drawn_together() -> None:
 def test_chunks_do_not_change_what_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     patients = [str(n) for n in range(7)]
     whole = np.concatenate(list(patient_draws(patients, 50, seed=0)))
-    monkeypatch.setattr("medcompress.benchmarks.bootstrap._AT_ONCE", 21)
+    monkeypatch.setattr("medcompress.benchmarks.statistics.bootstrap._AT_ONCE", 21)
     assert (np.concatenate(list(patient_draws(patients, 50, seed=0))) == whole).all()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from ..runtime.decision import Decision
+from ...runtime.decision import Decision
 from .bootstrap import Floats, patient_draws, percentile_interval
 from .judged import Judged, confusion
 from .measures import Figures, class_values, overall_values
@@ -46,7 +46,7 @@ class ClassAssessment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         support: images that have it.
         known: images of which it is known whether they have it.
-        figures: by the names of :data:`medcompress.benchmarks.measures.OF_CLASS`.
+        figures: by the names of :data:`medcompress.benchmarks.statistics.measures.OF_CLASS`.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Assessment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         unknown: images left out, for nothing is known of them.
         confidence, draws, seed: of the intervals.
         confusion: truth in the rows, answers in the columns: one matrix, or one a finding (absent, present).
-        figures: by the names of :data:`medcompress.benchmarks.measures.OVERALL`, which says what each is.
+        figures: by the names of :data:`medcompress.benchmarks.statistics.measures.OVERALL`, which says what each is.
         by_class: in the order of the classes.
         notes: what a reader must know beside the figures, a sentence each.
     """

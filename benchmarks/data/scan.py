@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ..runtime.errors import DataError, ImageError
-from ..runtime.images import pixel_hash, read_image
-from .progress import stage, track
+from ...runtime.errors import DataError, ImageError
+from ...runtime.images import pixel_hash, read_image
+from ..progress import stage, track
 from .samples import Sample
 
 # Side of a thumbnail: 200,000 of them are 200 MB.

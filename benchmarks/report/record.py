@@ -1,17 +1,15 @@
-"""The evidence as data, and the page rendered from it."""
+"""The evidence as data."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from ..runtime.errors import missing_package
-from ..runtime.hardware import Cpu
-from .checks import Checks
-from .evaluation import Row
-from .tolerance import Tolerance
+from ...runtime.hardware import Cpu
+from ..data.checks import Checks
+from ..evaluation import Row
+from ..tolerance import Tolerance
 
 SCHEMA = 1
 
@@ -53,19 +51,3 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def reference_row(self) -> Row:
         """The row all others are compared with."""
         return next(row for row in self.rows if row.name == self.reference)
-
-
-def render_html(report: Report) -> str:
-    """One self-contained page: no script, no request to anywhere.
-
-    Raises:
-        MachineError: jinja2 is not installed.
-    """
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ImportError as error:
-        raise missing_package("jinja2", "report") from error
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("report.html").render(report=report)

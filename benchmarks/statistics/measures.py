@@ -10,8 +10,8 @@ known one), ``weighted_f1`` weighs each class by its images.
 
 ``ece``, expected calibration error: images are put into bins of equally many by their probability, and the distance
 between mean probability and share of true ones is averaged over the images; which probability, see
-:func:`medcompress.benchmarks.judged.reliability`. Of findings it is their mean. Naeini, Cooper and Hauskrecht (2015),
-"Obtaining well calibrated probabilities using Bayesian binning", AAAI; of several classes Guo et al. (2017), "On
+:func:`medcompress.benchmarks.statistics.judged.reliability`. Of findings it is their mean. Naeini, Cooper and
+Hauskrecht (2015), "Obtaining well calibrated probabilities using Bayesian binning", AAAI; of several classes Guo et al. (2017), "On
 calibration of modern neural networks", ICML; bins of equal mass have the lower bias: Roelofs et al. (2022), "Mitigating
 bias in calibration error estimation", AISTATS, https://arxiv.org/abs/2012.08668. Some bias stays: of few images it is
 too high even where calibration is perfect.

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medcompress.benchmarks.assessment import Figure
-from medcompress.benchmarks.judged import Judged, judged
-from medcompress.benchmarks.plot_style import within_unit
-from medcompress.benchmarks.plots import (
+from medcompress.benchmarks.report.plot_style import within_unit
+from medcompress.benchmarks.report.plots import (
     comparison_plot,
     confusion_plot,
     learning_plot,
@@ -19,6 +17,8 @@ from medcompress.benchmarks.plots import (
     reliability_plot,
     roc_plot,
 )
+from medcompress.benchmarks.statistics.assessment import Figure
+from medcompress.benchmarks.statistics.judged import Judged, judged
 from medcompress.runtime.decision import Decision
 
 PLOTS = (confusion_plot, roc_plot, precision_recall_plot, reliability_plot)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from ..runtime.errors import EngineError
+from ...runtime.errors import EngineError
 from .worker import Worker
 
 # Single-stream, batch 1, after a warm-up, as in MLPerf's single-stream scenario, whose figure is the p90.

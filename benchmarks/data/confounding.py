@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from .metrics import require_scikit_learn
+from ..statistics.metrics import require_scikit_learn
 from .scan import Facts, Scan
 
 # Bytes are not among them: how well a picture packs is of the picture (0.89 on the 5,528 Kermany radiographs, whose

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medcompress.benchmarks.leaks import check, refuse
-from medcompress.benchmarks.samples import Sample, find_samples
-from medcompress.benchmarks.scan import Scan, scan
+from medcompress.benchmarks.data.leaks import check, refuse
+from medcompress.benchmarks.data.samples import Sample, find_samples
+from medcompress.benchmarks.data.scan import Scan, scan
 from medcompress.runtime.errors import DataError
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medcompress.benchmarks.samples import Sample
-from medcompress.benchmarks.scan import refuse_unreadable, scan
+from medcompress.benchmarks.data.samples import Sample
+from medcompress.benchmarks.data.scan import refuse_unreadable, scan
 from medcompress.runtime.errors import DataError
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .assessment import Figure
-from .judged import BINS, Judged, confusion, reliability
+from ..statistics.assessment import Figure
+from ..statistics.judged import BINS, Judged, confusion, reliability
 from .plot_style import COLOURS, COLUMNS, GREY, PALE, SIZE, png, short_name, square, within_unit
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medcompress.benchmarks.confounding import confounds
-from medcompress.benchmarks.samples import Sample, one_hot
-from medcompress.benchmarks.scan import scan
+from medcompress.benchmarks.data.confounding import confounds
+from medcompress.benchmarks.data.samples import Sample, one_hot
+from medcompress.benchmarks.data.scan import scan
 
 CLASSES = ("HEALTHY", "ILL")
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.errors import missing_package
+from ...runtime.errors import missing_package
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

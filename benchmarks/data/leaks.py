@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.errors import DataError
-from ..runtime.images import read_image
+from ...runtime.errors import DataError
+from ...runtime.images import read_image
+from ..progress import track
 from .likeness import likeness
-from .progress import track
 from .scan import Scan, grey
 
 # How a copy may lie: quarter turns to the left, of the picture or of its mirror image.

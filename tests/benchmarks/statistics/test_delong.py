@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from medcompress.benchmarks.delong import _covariance, auroc_drop
+from medcompress.benchmarks.statistics.delong import _covariance, auroc_drop
 
 RNG = np.random.default_rng(0)
 
