@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..benchmarks.data.csv_files import plain
 from ..runtime.decision import Decision, Kind
 from ..runtime.errors import InputError
 from .medmnist_sets import MEDMNIST_SETS, MedmnistSet
@@ -72,11 +73,6 @@ class Task:
     def matches(self, names: Sequence[str]) -> bool:
         """Whether the names mean all of its classes, each once."""
         return len(names) == len(self.classes) and {self.class_of(name) for name in names} == set(self.classes)
-
-
-def plain(name: str) -> str:
-    """Lower case, letters and digits alone: how names are compared."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 _FOLDERS = "train|val|test/CLASS/*.jpeg, or CLASS/*.jpeg alone"

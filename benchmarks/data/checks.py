@@ -31,11 +31,11 @@ class Checks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     confounding_auroc: float | None = None
 
     @property
-    def caution(self) -> str:
-        """What has to be said before the verdict, ending in a blank; empty where there is nothing."""
+    def cautions(self) -> tuple[str, ...]:
+        """What has to be said before the verdict, a sentence each."""
         if not self.accepted:
-            return ""
-        return f"CAUTION: leaks were accepted ({'; '.join(self.leaks)}), so this is not the accuracy on new patients. "
+            return ()
+        return (f"Leaks were accepted ({'; '.join(self.leaks)}), so this is not the accuracy on new patients.",)
 
     @property
     def words(self) -> str:

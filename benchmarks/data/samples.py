@@ -23,6 +23,10 @@ PATIENT_PATTERNS = (
     r"(patient[-_]?\d+)(?:[-_].*)?",
 )
 
+# Folder names, in lower case, of the part of a data set that may be measured on, and of the one that may not.
+_TEST_NAMES = {"test", "testing"}
+_TRAIN_NAMES = {"train", "training"}
+
 
 class Sample(msgspec.Struct, frozen=True):
     """One labelled image.
@@ -85,6 +89,21 @@ def find_samples(folder: Path, classes: Sequence[str] = (), patient_pattern: str
     if empty:
         raise DataError(f"{folder}: no images in {empty}; each class needs some ({', '.join(sorted(SUFFIXES))})")
     return samples
+
+
+def held_out_folder(data: Path) -> Path:
+    """The folder of class folders to measure on: the test part where there is one.
+
+    Raises:
+        DataError: there is a training part and no test part: what is measured on it would be worth nothing.
+    """
+    parts = {entry.name.lower(): entry for entry in data.iterdir() if entry.is_dir()} if data.is_dir() else {}
+    test = next((parts[name] for name in sorted(_TEST_NAMES) if name in parts), None)
+    if test is None and _TRAIN_NAMES & set(parts):
+        raise DataError(
+            f"{data}: has training images and no test folder; give the folder of images it was not trained on"
+        )
+    return test or data
 
 
 def class_folders(folder: Path) -> list[str]:

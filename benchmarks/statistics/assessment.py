@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from ...runtime.decision import Decision
-from .bootstrap import Floats, patient_draws, percentile_interval
+from .bootstrap import Counts, Floats, percentile_interval, under_draws
 from .judged import Judged, confusion
 from .measures import Figures, class_values, overall_values
 
@@ -92,9 +92,7 @@ def assess_judged(found: Judged, draws: int = DRAWS, seed: int = 0, confidence: 
     columns = range(len(names))
     overall, by_class = [], [[] for _ in columns]
     if people > 1 and draws:
-        figures = Figures(found)
-        for weights in patient_draws(found.patients, draws, seed):
-            of_all, of_each = figures.under(weights)
+        for of_all, of_each in under_draws(found.patients, draws, seed, Figures(found).under):
             overall.append(of_all)
             for c in columns:
                 by_class[c].append(of_each[c])
@@ -150,10 +148,11 @@ def mean_figures(
     drawn: list[dict[str, Any]] = []
     if people > 1 and draws:
         ready, others = [Figures(model) for model in models], [Figures(model) for model in minus]
-        for weights in patient_draws(found.patients, draws, seed):
-            drawn.append(
-                _mean_of([each.under(weights)[0] for each in ready], [each.under(weights)[0] for each in others])
-            )
+
+        def under(weights: Counts) -> dict[str, Any]:
+            return _mean_of([each.under(weights)[0] for each in ready], [each.under(weights)[0] for each in others])
+
+        drawn = under_draws(found.patients, draws, seed, under)
     why, missing = _nothing_to_redraw(people), _missing(found, found.columns)
     images = _images(found) if len(models) == 1 and not minus else {}
     called = {name: "difference" if minus else name for name in values}

@@ -66,6 +66,11 @@ def judged(
     Raises:
         DataError: the three do not line up, a target is no target, or a probability is not a number.
     """
+    given = np.shape(probabilities)[-1] if np.ndim(probabilities) else 0
+    if np.size(probabilities) and given != len(decision.classes):
+        raise DataError(f"the predictions are of {given} classes and the model has {len(decision.classes)}")
+    if np.ndim(target) == 2 and np.size(target) and np.shape(target)[1] != len(decision.classes):
+        raise DataError(f"the labels are of {np.shape(target)[1]} classes and the model has {len(decision.classes)}")
     matrix = np.asarray(target, np.int8).reshape(-1, len(decision.classes))
     chances = np.asarray(probabilities, np.float64).reshape(-1, len(decision.classes))
     if not len(matrix) == len(chances) == len(patients):

@@ -11,10 +11,10 @@ known one), ``weighted_f1`` weighs each class by its images.
 ``ece``, expected calibration error: images are put into bins of equally many by their probability, and the distance
 between mean probability and share of true ones is averaged over the images; which probability, see
 :func:`medcompress.benchmarks.statistics.judged.reliability`. Of findings it is their mean. Naeini, Cooper and
-Hauskrecht (2015), "Obtaining well calibrated probabilities using Bayesian binning", AAAI; of several classes Guo et al. (2017), "On
-calibration of modern neural networks", ICML; bins of equal mass have the lower bias: Roelofs et al. (2022), "Mitigating
-bias in calibration error estimation", AISTATS, https://arxiv.org/abs/2012.08668. Some bias stays: of few images it is
-too high even where calibration is perfect.
+Hauskrecht (2015), "Obtaining well calibrated probabilities using Bayesian binning", AAAI; of several classes Guo et
+al. (2017), "On calibration of modern neural networks", ICML; bins of equal mass have the lower bias: Roelofs et al.
+(2022), "Mitigating bias in calibration error estimation", AISTATS, https://arxiv.org/abs/2012.08668. Some bias stays:
+of few images it is too high even where calibration is perfect.
 
 ``brier``: mean squared distance between probability and truth, 0 the best; of several classes summed over them, up
 to 2 (Brier 1950, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78:1-3).
@@ -26,9 +26,10 @@ import warnings
 
 import numpy as np
 
-from .bootstrap import Floats, Ranking
-from .judged import Judged, Reliability, reliability
+from .bootstrap import Counts, Floats, Ranking
+from .judged import Judged, reliability
 from .metrics import require_scikit_learn
+from .summands import counts_of, gap, gap_of, squared_error, squared_error_of
 
 OF_CLASS = ("sensitivity", "specificity", "precision", "f1", "auroc", "auprc", "accuracy")
 OVERALL = (
@@ -90,9 +91,9 @@ def overall_values(found: Judged) -> dict[str, float]:
         precision = [by_class[c]["precision"] for c in averaged]
         values["precision"] = float(np.mean(precision if len(found.columns) == 1 else np.nan_to_num(precision)))
     values |= _of_findings(found, by_class) if found.decision.kind == "multilabel" else _of_labels(found)
-    once = np.ones((1, len(found)))
-    values["ece"] = float(np.mean([_gap(part, once) for part in reliability(found).values()]))
-    values["brier"] = float(_squared_error(found, once)[0])
+    parts = reliability(found).values()
+    values["ece"] = float(np.mean([gap(gap_of(part, len(found)).sum(axis=0, keepdims=True)) for part in parts]))
+    values["brier"] = float(squared_error(squared_error_of(found).sum(axis=0, keepdims=True))[0])
     return values
 
 
@@ -130,22 +131,31 @@ def _of_findings(found: Judged, by_class: dict[int, dict[str, float]]) -> dict[s
 
 
 class Figures:
-    """All figures of judged images under any weights; what does not depend on the weights is made ready once."""
+    """All figures of judged images under any weights; what does not depend on the weights is made ready once.
+
+    Most figures are ratios of sums over the images: one product of the weights and a matrix gives all sums.
+    """
 
     def __init__(self, found: Judged) -> None:
         self._found = found
-        self._known = [np.flatnonzero(found.target[:, c] >= 0) for c in range(len(found.decision.classes))]
         self._rankings = [
-            Ranking(found.target[rows, c] == 1, found.probabilities[rows, c]) for c, rows in enumerate(self._known)
+            Ranking(found.target[rows, c] == 1, found.probabilities[rows, c], rows)
+            for c, rows in enumerate(np.flatnonzero(column >= 0) for column in found.target.T)
         ]
-        self._reliability = list(reliability(found).values())
+        parts = [counts_of(found), *(gap_of(part, len(found)) for part in reliability(found).values())]
+        parts += [squared_error_of(found)]
+        self._summands = np.concatenate(parts, axis=1)
+        self._cuts = np.cumsum([part.shape[1] for part in parts])[:-1]
 
-    def under(self, weights: Floats) -> tuple[dict[str, Floats], list[dict[str, Floats]]]:
+    def under(self, weights: Floats | Counts) -> tuple[dict[str, Floats], list[dict[str, Floats]]]:
         """(:data:`OVERALL`, :data:`OF_CLASS` of each class), each (draws,), of (draws, N) weights."""
         found = self._found
+        sums = weights.astype(np.float64) @ self._summands
+        counted, *gaps, squares = np.split(sums, self._cuts, axis=1)
+        images, right, *columns = counted.T
+        counts = [tuple(columns[4 * c : 4 * c + 4]) for c in range(len(self._rankings))]
         with np.errstate(invalid="ignore", divide="ignore"):
-            counts = [self._counts(c, weights) for c in range(len(self._known))]
-            by_class = [self._of_class(c, weights, counts[c]) for c in range(len(self._known))]
+            by_class = [self._of_class(c, weights, counts[c]) for c in range(len(counts))]
             overall = {name: np.full(len(weights), np.nan) for name in OVERALL}
             averaged = found.judgeable
             if averaged:
@@ -153,23 +163,15 @@ class Figures:
                 overall["precision"] = by_class[averaged[0]]["precision"]
                 if len(found.columns) > 1:
                     overall["precision"] = np.mean([_precision_of_mean(*counts[c]) for c in averaged], axis=0)
-            overall |= self._agreement(weights, counts, by_class)
-            if self._reliability:
-                overall["ece"] = np.mean([_gap(part, weights) for part in self._reliability], axis=0)
-                overall["brier"] = _squared_error(found, weights)
+            overall |= self._agreement(images, right, counts, by_class)
+            if gaps:
+                overall["ece"] = np.mean([gap(each) for each in gaps], axis=0)
+                overall["brier"] = squared_error(squares)
         return overall, by_class
 
-    def _counts(self, c: int, weights: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-        """Images with the class, without it; of either, those that were answered so."""
-        present, answered = self._found.target[:, c], self._found.answers[:, c]
-        indicators = np.stack([present == 1, present == 0, (present == 1) & answered, (present == 0) & answered])
-        positive, negative, true, false = (weights @ indicators.T.astype(np.float64)).T
-        return positive, negative, true, false
-
-    def _of_class(self, c: int, weights: Floats, counts: tuple[Floats, Floats, Floats, Floats]) -> dict[str, Floats]:
+    def _of_class(self, c: int, weights: Floats | Counts, counts: tuple[Floats, ...]) -> dict[str, Floats]:
         positive, negative, true, false = counts
-        rows = self._known[c]
-        auroc, auprc = self._rankings[c].areas(weights if len(rows) == len(self._found) else weights[:, rows])
+        auroc, auprc = self._rankings[c].areas(weights)
         f1 = 2 * true / (true + false + positive)
         return {
             "sensitivity": true / positive,
@@ -182,16 +184,12 @@ class Figures:
         }
 
     def _agreement(
-        self,
-        weights: Floats,
-        counts: list[tuple[Floats, Floats, Floats, Floats]],
-        by_class: list[dict[str, Floats]],
+        self, images: Floats, right: Floats, counts: list[tuple[Floats, ...]], by_class: list[dict[str, Floats]]
     ) -> dict[str, Floats]:
         found = self._found
         support = np.stack([positive for positive, *_ in counts])
         f1 = np.nan_to_num(np.stack([values["f1"] for values in by_class]))
-        right = (found.answers == found.target) | (found.target < 0)
-        accuracy = weights @ right.all(axis=1).astype(np.float64) / weights.sum(axis=1)
+        accuracy = right / images
         agreement = {"accuracy": accuracy, "weighted_f1": (support * f1).sum(axis=0) / support.sum(axis=0)}
         if not found.judgeable:
             return agreement
@@ -203,7 +201,7 @@ class Figures:
         present = [c for c in range(len(counts)) if (found.target[:, c] == 1).any()]
         agreement["balanced_accuracy"] = np.mean([by_class[c]["sensitivity"] for c in present], axis=0)
         answered = np.stack([true + false for _, _, true, false in counts])
-        agreement["kappa"] = _kappa(accuracy, (support * answered).sum(axis=0) / weights.sum(axis=1) ** 2)
+        agreement["kappa"] = _kappa(accuracy, (support * answered).sum(axis=0) / images**2)
         return agreement
 
 
@@ -219,21 +217,3 @@ def _kappa_of_two(positive: Floats, negative: Floats, true: Floats, false: Float
 
 def _kappa(agreed: Floats, by_chance: Floats) -> Floats:
     return np.where(by_chance < 1, (agreed - by_chance) / (1 - by_chance), np.nan)
-
-
-def _gap(part: Reliability, weights: Floats) -> Floats:
-    in_bin = part.bin[:, None] == np.arange(part.bin.max() + 1)
-    drawn = weights[:, part.rows]
-    surplus = drawn @ (in_bin * (part.probability - part.outcome)[:, None])
-    return np.abs(surplus).sum(axis=1) / drawn.sum(axis=1)
-
-
-def _squared_error(found: Judged, weights: Floats) -> Floats:
-    squared = (found.probabilities - found.target) ** 2
-    if found.decision.kind == "binary":
-        return weights @ squared[:, found.decision.positive_index] / weights.sum(axis=1)
-    if found.decision.kind == "multiclass":
-        return weights @ squared.sum(axis=1) / weights.sum(axis=1)
-    known = (found.target >= 0).astype(np.float64)
-    columns = np.flatnonzero(known.any(axis=0))
-    return (weights @ (squared * known)[:, columns] / (weights @ known[:, columns])).mean(axis=1)

@@ -1,60 +1,88 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from medcompress.benchmarks.statistics.metrics import Change, Scores
-from medcompress.benchmarks.tolerance import Tolerance, judge, read_tolerance
+from medcompress.benchmarks.tolerance import OperatingPoint, Subgroups, Tolerance, read_tolerance, register
 from medcompress.runtime.errors import InputError
 
-BASE = Scores(0.95, 0.9, ((0.9, 0.9),))
-STILL = Change(0.0, 0)
 
-
-def test_the_identical_model_passes() -> None:
-    assert judge(Tolerance(0, 0, 0, 0, 0), BASE, BASE, STILL, 100).outcome == "pass"
-
-
-@pytest.mark.parametrize(
-    ("candidate", "changed", "word"),
-    [
-        (Scores(0.94, 0.9, ((0.9, 0.9),)), STILL, "AUROC"),
-        (Scores(0.95, 0.9, ((0.88, 0.9),)), STILL, "sensitivity"),
-        (Scores(0.95, 0.9, ((0.9, 0.88),)), STILL, "specificity"),
-        (BASE, Change(0.0, 3), "changed answers"),
-        (BASE, Change(0.3, 0), "probability"),
-        (Scores(float("nan"), 0.9, ((0.9, 0.9),)), STILL, "AUROC"),
-        (BASE, Change(float("nan"), 0), "probability"),
-    ],
-)
-def test_each_margin_is_held_alone(candidate: Scores, changed: Change, word: str) -> None:
-    verdict = judge(Tolerance(), BASE, candidate, changed, 100)
-    assert verdict.outcome == "fail"
-    assert len(verdict.reasons) == 1
-    assert word in verdict.reasons[0]
-
-
-def test_better_is_never_a_failure() -> None:
-    assert judge(Tolerance(), BASE, Scores(0.99, 0.99, ((0.99, 0.99),)), Change(0.1, 1), 100).outcome == "pass"
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "tolerance.yaml"
+    path.write_text(text)
+    return path
 
 
 def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
-    path = tmp_path / "tolerance.yaml"
-    path.write_text("auroc_drop: 0.02\nflips: 0\n")
+    path = written(tmp_path, "auroc_drop: 0.02\nflips: 0\n")
     assert read_tolerance(path) == Tolerance(auroc_drop=0.02, flips=0)
 
 
+def test_everything_can_be_said_in_a_file(tmp_path: Path) -> None:
+    text = r"""
+    threshold: {sensitivity: 0.95}
+    temperature: refit
+    classes: mean
+    subgroups:
+      - {column: age, bands: [18, 65]}
+      - {name: pathogen, pattern: '_(bacteria|virus)_'}
+    """
+    found = read_tolerance(written(tmp_path, text))
+    assert found.threshold == OperatingPoint(sensitivity=0.95)
+    assert found.subgroups == (
+        Subgroups("age", bands=(18, 65)),
+        Subgroups(pattern="_(bacteria|virus)_", name="pathogen"),
+    )
+
+
 @pytest.mark.parametrize(
-    "text", ["aurocdrop: 0.02", "flips: 2", "flips: -1", "flips: yes", "- 1", "flips: [", "flips: .nan"]
+    ("text", "word"),
+    [
+        ("aurocdrop: 0.02", "unknown field `aurocdrop`"),
+        ("flips: 2", "<= 1"),
+        ("flips: -1", ">= 0"),
+        ("flips: yes", "got `bool`"),
+        ("flips: .nan", "flips"),
+        ("- 1", "array"),
+        ("flips: [", "is not a tolerance"),
+        ("", "is empty"),
+        ("confidence: 1", "< 1"),
+        ("minimum: 0", ">= 1"),
+        ("draws: 5", ">= 100"),
+        ("threshold: yuden", "yuden"),
+        ("threshold: 1.0", "< 1"),
+        ("threshold: {sensitivity: 0.9, cost: 2}", "one of"),
+        ("threshold: {}", "one of"),
+        ("subgroups: [{column: age, pattern: x}]", "column or by a pattern"),
+        ("subgroups: [{column: age, bands: [65, 18]}]", "rising"),
+        ("subgroups: [{pattern: x}]", "name"),
+        ("subgroups: [{column: age}, {column: age}]", "same name"),
+    ],
 )
-def test_a_malformed_file_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "tolerance.yaml"
-    path.write_text(text)
-    with pytest.raises(InputError, match=r"tolerance\.yaml"):
-        read_tolerance(path)
+def test_a_malformed_file_is_refused_in_one_line_that_says_why(tmp_path: Path, text: str, word: str) -> None:
+    with pytest.raises(InputError, match=r"tolerance\.yaml") as raised:
+        read_tolerance(written(tmp_path, text))
+    assert word in str(raised.value)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_tolerance(tmp_path / "none.yaml")
+
+
+def test_margins_written_after_the_results_are_told(tmp_path: Path) -> None:
+    path = written(tmp_path, "flips: 0\n")
+    os.utime(path, (1_700_000_000, 1_700_000_000))  # 2023-11-14T22:13:20
+    assert register(path, "2023-11-15T00:00:00+00:00").before
+    late = register(path, "2023-11-14T22:00:00+00:00")
+    assert not late.before
+    assert late.written == "2023-11-14T22:13:20+00:00"
+    assert register(None, "2023-11-14T22:00:00+00:00").before
+
+
+def test_the_hash_is_of_the_file(tmp_path: Path) -> None:
+    first = register(written(tmp_path, "flips: 0\n"), "x").sha256
+    assert first != register(written(tmp_path, "flips: 0.0\n"), "x").sha256
+    assert register(None, "x").sha256 == register(None, "y").sha256

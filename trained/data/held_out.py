@@ -9,8 +9,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from ...benchmarks.bundle_benchmark import held_out_folder
-from ...benchmarks.data.samples import Sample, find_samples
+from ...benchmarks.data.samples import Sample, find_samples, held_out_folder
 from ...runtime.errors import DataError, InputError
 from .seen import own_split, seen_in_calibration, seen_in_training
 from .splits import DataSource, Split, moved, nameless, split_of

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from ...benchmarks.data.csv_files import listed, plain
 from ...benchmarks.data.samples import one_hot
 from ...runtime.errors import DataError
-from ..tasks import Task, plain, task_for
-from .csv_files import listed
+from ..tasks import Task, task_for
 
 # What a finding's column may hold. Uncertain is for the policy to decide, unknown is counted nowhere.
 _UNCERTAIN, _UNKNOWN = 2, -1

@@ -11,10 +11,10 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from ...benchmarks.data.csv_files import read_patients
 from ...benchmarks.data.samples import Sample
 from ...runtime.errors import DataError
 from ..tasks import task, task_for
-from .csv_files import read_patients
 from .folders import read_folders
 from .folds import TEST_FOLDS, VAL_FOLDS, hold_out, take_few, take_fold
 from .medmnist import unpack

@@ -6,10 +6,10 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...benchmarks.data.csv_files import listed, plain, read_csv
+from ...benchmarks.data.image_search import count_found
 from ...runtime.errors import DataError
-from ..tasks import TASKS, Task, plain
-from .csv_files import listed, read_csv
-from .image_search import count_found
+from ..tasks import TASKS, Task
 from .parts import PARTS
 from .tables import find_columns
 

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...benchmarks.data.csv_files import IMAGE, columns_by_name, find_column, listed, plain, read_csv
+from ...benchmarks.data.image_search import find_files
 from ...benchmarks.data.samples import Sample, patient_finder
 from ...runtime.errors import DataError
-from ..tasks import TASKS, Task, plain
-from .csv_files import listed, read_csv
-from .image_search import find_files
+from ..tasks import TASKS, Task
 from .labels import VALUES, one_finding, read_findings, read_labels
 from .parts import PARTS, LabelledParts, within_part
 
 if TYPE_CHECKING:
     from .splits import DataSource
 
-# Usual names of the columns, without spaces and punctuation, likeliest first.
-IMAGE = ("file", "filename", "filepath", "path", "image", "imagepath", "imagefile", "imagename", "imageid")
-IMAGE = (*IMAGE, "imageindex", "img", "id")
+# Usual names of the columns, without spaces and punctuation, likeliest first; those of images are `IMAGE`.
 LABEL = ("label", "class", "dx", "diagnosis", "finding", "target", "category", "disease", "labels", "classname")
 PATIENT = ("patient", "patientid", "lesionid", "subject", "subjectid", "person", "personid", "caseid", "mrn")
 PART = ("split", "part", "set", "subset", "partition")
@@ -78,7 +75,7 @@ def read_table(source: DataSource, task: Task | None = None, classes: Sequence[s
         names, targets = read_labels(table, [row[columns.label] for row in rows], task, classes)
     files, left = find_files(folder, table, [row[columns.image] for row in rows])
     if left:
-        notes.append(f"{left} image(s) in {folder} have no row in {table.name}: left out")
+        notes.append(f"{left} image(s) in {folder.name} have no row in {table.name}: left out")
     _refuse_repeats(table, files, targets)
     parts = _parts(table, header, rows, columns.part)
     patients, unnamed = _patients(source, files, rows, columns.patient, task)
@@ -112,17 +109,11 @@ def find_columns(
     Raises:
         DataError: none of images or labels is found, or one that is named is not there.
     """
-    by_name = {plain(name): index for index, name in reversed(list(enumerate(header)))}
+    by_name = columns_by_name(header)
     usual_of_task: Mapping[str, str] = task.columns if task else {}
 
     def named(name: str, option: str) -> int:
-        if name in header:
-            return list(header).index(name)
-        if plain(name) in by_name:
-            return by_name[plain(name)]
-        close = get_close_matches(plain(name), by_name, n=1)
-        hint = f"did you mean {header[by_name[close[0]]]!r}? Its" if close else "its"
-        raise DataError(f"{table}: has no column {name!r}; {hint} columns are {listed(header)}; give one to {option}")
+        return find_column(table, header, name, f"give one to {option}")
 
     def find(role: str, asked: str, usual: Sequence[str]) -> int | None:
         if asked:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medcompress.benchmarks.bundle_benchmark import held_out_folder
-from medcompress.benchmarks.data.samples import find_samples, pixel_hashes
+from medcompress.benchmarks.data.samples import find_samples, held_out_folder, pixel_hashes
 from medcompress.runtime.errors import DataError
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from medcompress.benchmarks.statistics.bootstrap import Ranking, patient_draws, percentile_interval
+from medcompress.benchmarks.statistics.bootstrap import Ranking, patient_draws, percentile_interval, under_draws
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -52,3 +52,27 @@ def test_with_one_image_a_patient_the_interval_is_scipys() -> None:
     ours = percentile_interval(weights @ values / 40, 0.95)
     theirs = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=5).confidence_interval
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.02)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 7])
+def test_cores_do_not_change_what_is_drawn(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    patients = [str(n) for n in range(11)]
+    whole = np.concatenate(list(patient_draws(patients, 60, seed=2)))
+    monkeypatch.setattr("medcompress.benchmarks.statistics.bootstrap._AT_ONCE", 33)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    found = under_draws(patients, 60, 2, lambda weights: weights.copy())
+    assert len(found) == 20 and (np.concatenate(found) == whole).all()
+
+
+def test_an_error_in_a_draw_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        under_draws(["a", "b"], 10, 0, lambda weights: 1 // 0)
+
+
+def test_rows_place_a_class_among_all_images() -> None:
+    rng = np.random.default_rng(6)
+    positive, score = rng.random(30) < 0.5, np.round(rng.normal(size=30), 1)
+    weights = rng.integers(0, 4, (8, 50)).astype(np.int32)
+    rows = rng.permutation(50)[:30]
+    placed, own = Ranking(positive, score, rows).areas(weights), Ranking(positive, score).areas(weights[:, rows])
+    assert np.array_equal(placed, own)

@@ -103,7 +103,7 @@ def test_parts_are_taken_from_a_column(flat: Path):
 
 def test_images_without_a_row_are_noted(flat: Path):
     _image(flat / "a" / "other.png")
-    assert split_of(_source(flat, GOOD)).notes == (f"1 image(s) in {flat} have no row in labels.csv: left out",)
+    assert split_of(_source(flat, GOOD)).notes == (f"1 image(s) in {flat.name} have no row in labels.csv: left out",)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ...runtime.errors import DataError
@@ -21,7 +21,7 @@ def find_files(folder: Path, table: Path, values: Sequence[str]) -> tuple[list[s
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; give the one that holds the images")
-    paths, names = _index(folder)
+    paths, names = _index(images_in(folder))
     if not paths:
         raise DataError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))}); give the folder that does")
     found = [_lookup(value, paths, names) for value in values]
@@ -44,24 +44,36 @@ def find_files(folder: Path, table: Path, values: Sequence[str]) -> tuple[list[s
 
 def count_found(folder: Path, values: Sequence[str]) -> int:
     """How many of the values name an image of the folder."""
-    paths, names = _index(folder)
-    return sum(bool(_lookup(value, paths, names)) for value in values)
+    return sum(map(bool, look_up(images_in(folder), values)))
 
 
-def _index(folder: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Paths of the images within the folder, by path without suffix and by bare name without suffix."""
-    paths: dict[str, list[str]] = {}
-    names: dict[str, list[str]] = {}
+def look_up(images: Iterable[str], values: Sequence[str]) -> list[list[str]]:
+    """Those of the images, by their paths within the folder, that each value names: none, one, or several."""
+    paths, names = _index(images)
+    return [_lookup(value, paths, names) for value in values]
+
+
+def images_in(folder: Path) -> list[str]:
+    """Paths of the images within the folder, at any depth; hidden ones do not count."""
+    found: list[str] = []
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         within = root[len(str(folder)) :].replace(os.sep, "/").strip("/")
         for name in files:
-            stem, dot, ending = name.rpartition(".")
-            suffix = dot + ending
-            if suffix.lower() in SUFFIXES and name[0] != ".":
-                path = f"{within}/{name}" if within else name
-                paths.setdefault(path[: len(path) - len(suffix)], []).append(path)
-                names.setdefault(stem, []).append(path)
+            _, dot, ending = name.rpartition(".")
+            if (dot + ending).lower() in SUFFIXES and name[0] != ".":
+                found.append(f"{within}/{name}" if within else name)
+    return found
+
+
+def _index(images: Iterable[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The images by path without suffix and by bare name without suffix."""
+    paths: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
+    for path in images:
+        stem = path.rpartition(".")[0]
+        paths.setdefault(stem, []).append(path)
+        names.setdefault(stem.rpartition("/")[2], []).append(path)
     return paths, names
 
 

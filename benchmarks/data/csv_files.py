@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from ...runtime.errors import DataError
+
+# Usual names of the column that names the image, without spaces and punctuation, likeliest first.
+IMAGE = ("file", "filename", "filepath", "path", "image", "imagepath", "imagefile", "imagename", "imageid")
+IMAGE = (*IMAGE, "imageindex", "img", "id")
 
 
 def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -57,6 +63,35 @@ def read_patients(path: Path) -> dict[str, str]:
         if patients.setdefault(name, row[patient]) != row[patient]:
             raise DataError(f"{path}: {name} is given to two patients; keep one row")
     return patients
+
+
+def columns_by_name(header: Sequence[str]) -> dict[str, int]:
+    """Place of each column by its :func:`plain` name; of two such names the first's."""
+    return {plain(name): place for place, name in reversed(list(enumerate(header)))}
+
+
+def find_column(table: Path, header: Sequence[str], name: str, advice: str) -> int:
+    """Place of a column; case, spaces and punctuation of its name do not matter where no other is called just so.
+
+    Args:
+        advice: how to name another, the end of the message.
+
+    Raises:
+        DataError: there is none.
+    """
+    if name in header:
+        return list(header).index(name)
+    by_name = columns_by_name(header)
+    if plain(name) in by_name:
+        return by_name[plain(name)]
+    close = get_close_matches(plain(name), by_name, n=1)
+    hint = f"did you mean {header[by_name[close[0]]]!r}? Its" if close else "its"
+    raise DataError(f"{table}: has no column {name!r}; {hint} columns are {listed(header)}; {advice}")
+
+
+def plain(name: str) -> str:
+    """Lower case, letters and digits alone: how names are compared."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def listed(names: Sequence[str], most: int = 20) -> str:
