@@ -2,23 +2,157 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ...runtime.errors import missing_package
+from ..evidence import Evidence, Flip
+from . import evidence_tables, figures, words
+from .headline import changed_answers, key_figures, standing, subject
+from .limits import limits
+from .loss_tables import class_tables, group_table
+from .picture import Picture
 from .record import Report
+from .report_tables import (
+    age,
+    check_facts,
+    ladder_steps,
+    latency_table,
+    margin_table,
+    operating_variants,
+    provenance_facts,
+    registration_facts,
+    variant_table,
+)
+from .strip import draw, draw_axis
+
+Pictures = Mapping[tuple[str, int], Picture]
+FLIPS_OF_OTHERS = 20
+SECTIONS = (
+    ("criteria", "Criteria"),
+    ("variants", "All variants"),
+    ("accuracy", "Accuracy"),
+    ("threshold", "Calibration and threshold"),
+    ("speed", "Speed and size"),
+    ("subgroups", "Subgroups"),
+    ("changed", "Agreement and changed answers"),
+    ("data", "Data and leaks"),
+    ("margins", "Margins"),
+    ("limits", "What this does not show"),
+    ("provenance", "Provenance"),
+    ("others", "The other variants"),
+    ("words", "Words"),
+)
 
 
-def render_html(report: Report) -> str:
+def render_html(report: Report, pictures: Pictures | None = None) -> str:
     """One self-contained page: no script, no request to anywhere.
 
+    Args:
+        pictures: of flipped cases, by variant and case. With them the page shows patients' images.
+
     Raises:
-        MachineError: jinja2 is not installed.
+        MachineError: jinja2 or matplotlib is not installed.
+        ValueError: a picture that is no ``data:image/`` URI.
     """
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
         raise missing_package("jinja2", "report") from error
+    from markupsafe import Markup
+
+    shown = _checked(pictures or {})
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    return environment.get_template("report.html").render(report=report)
+    environment.globals.update(
+        strip=lambda strip: Markup(draw(strip)),
+        axis=lambda scale: Markup(draw_axis(scale)),
+        count=words.count,
+        number=words.number,
+        moment=words.moment,
+        changed_answers=changed_answers,
+        kind_cell=evidence_tables.kind_cell,
+        pictures=shown,
+        pictured_flips=lambda evidence: _pictured(evidence, shown),
+    )
+    return environment.get_template("report.html").render(_context(report))
+
+
+def _context(report: Report) -> dict[str, Any]:
+    evidence = subject(report)
+    noun = words.noun(report.decision)
+    context: dict[str, Any] = {
+        "report": report,
+        "evidence": evidence,
+        "word": words.verdict_word(report.verdict, report.accepted),
+        "meaning": words.meaning(report),
+        "outcomes": words.OUTCOMES,
+        "shapes": words.SHAPES,
+        "research_use": words.RESEARCH_USE,
+        "glossary": words.GLOSSARY,
+        "rule": words.locked_rule(report.rule, report.decision),
+        "nouns": words.plural(noun),
+        "sections": SECTIONS,
+        "age": age(report),
+        "checks": check_facts(report),
+        "registration": registration_facts(report),
+        "provenance": provenance_facts(report),
+        "ladder": ladder_steps(report),
+        "limits": limits(report),
+        "shown": evidence_tables.FLIPS_SHOWN,
+        "shown_of_others": FLIPS_OF_OTHERS,
+        "others": [_other(report, each, noun) for each in report.evidence if each is not evidence],
+    }
+    tables: dict[str, Any] = {
+        "variants": variant_table(report),
+        "latency": latency_table(report),
+        "margins": margin_table(report),
+        "operating_variants": operating_variants(report),
+    }
+    shown = report.chosen if evidence is None else evidence.variant
+    pictured = {
+        "latency": figures.latency_figure("latency", report, shown),
+        "size": figures.size_figure("size", report, shown),
+        "trade": figures.trade_figure("trade", report),
+    }
+    if evidence is not None:
+        reference = next((each for each in report.evidence if each.variant == report.reference), None)
+        tables |= _tables(report, evidence, noun)
+        tables["changes"] = evidence_tables.change_table(evidence, report.tolerance)
+        tables["operating"] = evidence_tables.operating_table(evidence, report.decision)
+        pictured["roc"] = figures.roc_figure("roc", reference, evidence)
+        pictured["reliability"] = figures.reliability_figure("reliability", reference, evidence)
+        context |= {
+            "figures": key_figures(report, evidence),
+            "standing": standing(report, evidence),
+            "several": len(evidence.roc) > 1,
+        }
+    return context | {"tables": tables, "pictured": pictured}
+
+
+def _tables(report: Report, evidence: Evidence, noun: str, flips: int = evidence_tables.FLIPS_SHOWN) -> dict[str, Any]:
+    return {
+        "criteria": evidence_tables.criteria_table(evidence, report.tolerance),
+        "classes": class_tables(evidence, report.tolerance, noun),
+        "groups": group_table(evidence, report.tolerance, report.decision.kind != "binary"),
+        "agreement": evidence_tables.agreement_table(evidence, report.tolerance),
+        "flips": evidence_tables.flip_table(evidence, flips),
+    }
+
+
+def _other(report: Report, evidence: Evidence, noun: str) -> dict[str, Any]:
+    return {"evidence": evidence, **_tables(report, evidence, noun, FLIPS_OF_OTHERS)}
+
+
+def _checked(pictures: Pictures) -> Pictures:
+    for (variant, case), picture in pictures.items():
+        for uri in (picture.image, picture.reference_map, picture.variant_map):
+            if not uri.startswith("data:image/"):
+                raise ValueError(f"the picture of case {case} of {variant} is no data:image/ URI")
+    return pictures
+
+
+def _pictured(evidence: Evidence, pictures: Pictures) -> list[Flip]:
+    return [flip for flip in evidence.flips if (evidence.variant, flip.case) in pictures]

@@ -18,7 +18,7 @@ GREY = "#6B6B6B"
 PALE = "#D9D9D9"
 SIZE = (7.0, 5.25)
 COLUMNS = 4
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -58,7 +58,7 @@ def png(
     if height is None:
         height = SIZE[1] if down == 1 else 0.7 + 1.95 * down
     # Not pyplot: it keeps state, and asks for a display. A name may hold a $, which is no formula.
-    style: Any = {**matplotlib.rcParamsDefault, **_STYLE, "text.parse_math": False}
+    style: Any = {**matplotlib.rcParamsDefault, **STYLE, "text.parse_math": False}
     with matplotlib.rc_context(style):
         canvas = Canvas(figsize=(SIZE[0], height), dpi=150, layout="constrained")
         FigureCanvasAgg(canvas)

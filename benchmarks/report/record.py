@@ -1,53 +1,73 @@
-"""The evidence as data."""
+"""The evidence as data: what the pages are rendered from."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from ...runtime.decision import Decision
 from ...runtime.hardware import Cpu
 from ..data.checks import Checks
-from ..evaluation import Row
-from ..tolerance import Tolerance
+from ..evidence import Evidence
+from ..row import Row
+from ..tolerance import Registration, Tolerance
+from ..verdict import Outcome
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was measured, on what, and what follows from it.
 
     Attributes:
-        schema: of this record.
+        schema: of this record, see ``report.schema.json``.
         created: UTC, ISO 8601.
+        model: its name and classes, a line.
+        decision: classes, positive class, and the locked thresholds and temperature.
+        rule: how the threshold was locked, in words.
+        verdict: ``pass``: a compressed form is shown to be no worse than the margins allow. ``inconclusive``: none is,
+            and of one at least more patients might show it. ``fail``: none.
+        accepted: an inconclusive form was let through on the maker's word (--accept-inconclusive).
         reason: why ``chosen`` was chosen, or why nothing was, in a sentence.
+        cautions: what has to be said before the verdict, a sentence each.
         rows: the reference, then every candidate, those that failed included.
-        images: held-out images the accuracy is of, by class.
+        evidence: of every row that answered the images, the reference first.
+        registration: of the tolerance.
+        images: held-out images the accuracy is of, by class; ``held_out`` and ``patients`` in all.
         checks: what was found out about the images themselves.
-        provenance: checkpoint, data, calibration, package versions.
+        provenance: checkpoint, data, calibration, package versions, bundle: name -> text or (name -> text).
     """
 
     schema: int
     created: str
     model: str
-    verdict: Literal["pass", "fail"]
+    decision: Decision
+    rule: str
+    verdict: Outcome
+    accepted: bool
     reason: str
+    cautions: tuple[str, ...]
     chosen: str
     reference: str
     tolerance: Tolerance
+    registration: Registration
     threads: int
     cpu: Cpu
     images: dict[str, int]
+    held_out: int
+    patients: int
     rows: tuple[Row, ...]
+    evidence: tuple[Evidence, ...]
     provenance: dict[str, Any]
     checks: Checks | None = None
-
-    @property
-    def held_out(self) -> int:
-        """How many images it was judged on; one with several findings stands in :attr:`images` several times."""
-        return self.checks.held_out if self.checks else sum(self.images.values())
 
     @property
     def reference_row(self) -> Row:
         """The row all others are compared with."""
         return next(row for row in self.rows if row.name == self.reference)
+
+    @property
+    def chosen_evidence(self) -> Evidence | None:
+        """Of the chosen variant; None where it was not judged."""
+        return next((each for each in self.evidence if each.variant == self.chosen), None)

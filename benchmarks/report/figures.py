@@ -1,0 +1,241 @@
+"""The page's pictures: the reference and one variant laid over each other, and all variants side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..evidence import Curve, Evidence
+from ..row import Row
+from ..timing.latency import QUANTILES
+from .plot_style import short_name, square
+from .record import Report
+from .svg import LINE, MUTED, OUTCOME, REFERENCE, VARIANT, inline_svg
+from .words import OUTCOMES, megabytes, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLUMNS = 5
+
+
+def roc_figure(key: str, reference: Evidence | None, variant: Evidence) -> str:
+    """ROC curves of both, a panel a class, with the operating points; empty where there is no curve."""
+    areas = {each.name: each.auroc for each in variant.classes}
+    told = []
+    for curve in variant.roc:
+        area = areas.get(curve.name)
+        told.append(f"{curve.name}: " + ("no area" if area is None else _areas(area.reference, area.variant)))
+    title = f"ROC curves of the reference and of {variant.variant}"
+    described = f"Areas under the curve. {'; '.join(told)}."
+    return _overlay(key, title, described, "1 − specificity", "sensitivity", _of(reference, "roc"), variant.roc)
+
+
+def reliability_figure(key: str, reference: Evidence | None, variant: Evidence) -> str:
+    """Share of true ones over predicted probability, of both; the diagonal is right."""
+    title = f"Calibration of the reference and of {variant.variant}"
+    change = variant.changes.get("ece")
+    told = "" if change is None else f" Calibration error: {_areas(change.reference, change.variant)}."
+    described = f"Share that have it over the predicted probability, in bins of equally many images.{told}"
+    y = (
+        "share of right answers"
+        if [curve.name for curve in variant.reliability] == ["answer"]
+        else "share that have it"
+    )
+    return _overlay(key, title, described, "predicted", y, _of(reference, "reliability"), variant.reliability)
+
+
+def latency_figure(key: str, report: Report, shown: str) -> str:
+    """Every timed variant's distribution: a box from 25 to 75 %, whiskers from 5 to 95 %, dots at 1 and 99 %.
+
+    Args:
+        shown: the variant that the page is about has the colour it has in all figures.
+    """
+    rows = [row for row in report.rows if len(row.quantiles_ms) == len(QUANTILES)]
+    if not rows:
+        return ""
+
+    def draw(axes: Sequence[Axes]) -> None:
+        ax = axes[0]
+        for place, row in enumerate(rows):
+            at = dict(zip(QUANTILES, row.quantiles_ms, strict=True))
+            colour = _colour(row, report, shown)
+            ax.plot([at[5], at[95]], [place, place], color=colour, linewidth=1.4)
+            ax.plot([at[25], at[75]], [place, place], color=colour, linewidth=9, solid_capstyle="butt", alpha=0.55)
+            ax.plot([at[50]] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2.4)
+            ax.plot([at[1], at[99]], [place, place], ".", color=colour, markersize=4)
+        _names(ax, [_marked(row, report) for row in rows])
+        ax.set_xlim(0, 1.04 * max(row.quantiles_ms[-1] for row in rows))
+        ax.set_xlabel("ms for one image")
+
+    told = "; ".join(f"{row.name}: median {number(row.p50_ms, 2)} ms, p99 {number(row.p99_ms, 2)} ms" for row in rows)
+    return inline_svg(key, "Latency of every variant", f"{told}.", draw, (6.8, 0.8 + 0.38 * len(rows)))
+
+
+def size_figure(key: str, report: Report, shown: str) -> str:
+    """Size on disk of every variant that has a file."""
+    rows = [row for row in report.rows if row.size_bytes and not row.status.startswith(("not run", "error"))]
+    if not rows:
+        return ""
+
+    def draw(axes: Sequence[Axes]) -> None:
+        ax = axes[0]
+        for place, row in enumerate(rows):
+            colour = _colour(row, report, shown)
+            ax.barh(place, row.size_bytes / 1e6, height=0.55, color=colour)
+            ax.annotate(
+                megabytes(row.size_bytes),
+                (row.size_bytes / 1e6, place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+            )
+        _names(ax, [_marked(row, report) for row in rows])
+        ax.set_xlim(0, 1.16 * max(row.size_bytes for row in rows) / 1e6)
+        ax.set_xlabel("MB on disk")
+
+    told = "; ".join(f"{row.name}: {megabytes(row.size_bytes)} MB" for row in rows)
+    return inline_svg(key, "Size of every variant", f"{told}.", draw, (6.8, 0.8 + 0.38 * len(rows)))
+
+
+def trade_figure(key: str, report: Report) -> str:
+    """AUROC over latency of every variant that has both; the line joins those no other is better than in both."""
+    found = [(row.p50_ms, row.auroc, row) for row in report.rows if row.p50_ms is not None and row.auroc is not None]
+    if len(found) < 2:
+        return ""
+    best = sorted(
+        (ms, auroc)
+        for ms, auroc, _ in found
+        if not any((a < ms and b >= auroc) or (a <= ms and b > auroc) for a, b, _ in found)
+    )
+
+    def draw(axes: Sequence[Axes]) -> None:
+        ax = axes[0]
+        ax.plot(*zip(*best, strict=True), color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+        for ms, auroc, row in found:
+            marker, colour = _MARKERS[_outcome(row)]
+            ax.plot(ms, auroc, marker, color=colour, markersize=8, zorder=3, clip_on=False)
+        values = [auroc for _, auroc, _ in found]
+        room = max(0.15 * (max(values) - min(values)), 0.0005)
+        ax.set_ylim(min(values) - room, max(values) + room)
+        ax.set_xlim(0, 1.08 * max(ms for ms, _, _ in found))
+        ax.set_xlabel("median ms for one image (left is faster)")
+        ax.set_ylabel("AUROC (up is better)")
+        ax.ticklabel_format(axis="y", useOffset=False)
+        _labels_beside(ax, [(ms, auroc, _marked(row, report)) for ms, auroc, row in found])
+
+    told = "; ".join(f"{row.name}: {ms:.2f} ms, AUROC {auroc:.4f}, {_outcome(row)}" for ms, auroc, row in found)
+    height = max(3.9, 1.2 + 0.28 * len(found))
+    return inline_svg(key, "Latency against AUROC of every variant", f"{told}.", draw, (8.0, height))
+
+
+_MARKERS = {
+    "reference": ("s", REFERENCE),
+    "pass": ("o", OUTCOME["pass"]),
+    "inconclusive": ("^", OUTCOME["inconclusive"]),
+    "fail": ("X", OUTCOME["fail"]),
+    "measured": ("D", MUTED),
+}
+
+
+def _overlay(
+    key: str, title: str, described: str, x: str, y: str, reference: Sequence[Curve], variant: Sequence[Curve]
+) -> str:
+    if not variant:
+        return ""
+    across = min(len(variant), _COLUMNS)
+    down = math.ceil(len(variant) / across)
+    small = len(variant) > 1
+    before = {curve.name: curve for curve in reference}
+
+    def draw(axes: Sequence[Axes]) -> None:
+        for ax in axes[len(variant) :]:
+            ax.set_visible(False)
+        for place, (ax, curve) in enumerate(zip(axes, variant, strict=False)):
+            ax.plot([0, 1], [0, 1], color=LINE, linewidth=1.2, zorder=1)
+            if curve.name in before:
+                _draw(ax, before[curve.name], REFERENCE, "-", 2.6)
+            _draw(ax, curve, VARIANT, (0, (4, 2)), 1.6)
+            square(ax, small)
+            if small:
+                ax.set_title(short_name(curve.name, 20), fontsize=10.5)
+                ax.tick_params(labelsize=9)
+            last = place + across >= len(variant)
+            ax.set_xlabel(x if last else "", fontsize=10 if small else 12)
+            ax.set_ylabel(y if place % across == 0 else "", fontsize=10 if small else 12)
+            if not small:
+                ax.plot([], [], color=REFERENCE, linewidth=2.6, label="reference")
+                ax.plot([], [], color=VARIANT, linewidth=1.6, linestyle=(0, (4, 2)), label="variant")
+                ax.legend(loc="lower right", fontsize=11)
+
+    size = (2.55 * across, 0.6 + 2.5 * down) if small else (6.0, 5.6)
+    return inline_svg(key, title, described, draw, size, (down, across))
+
+
+def _draw(ax: Axes, curve: Curve, colour: str, style: str | tuple[int, tuple[int, int]], width: float) -> None:
+    ax.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=width, clip_on=False, zorder=2)
+    if curve.weight:
+        marker = "s" if colour == REFERENCE else "o"
+        ax.plot(curve.x, curve.y, marker, color=colour, markersize=4, clip_on=False, zorder=3)
+    if curve.at is not None:
+        marker = "s" if colour == REFERENCE else "o"
+        size, fill = (9, "none") if colour == REFERENCE else (5, colour)
+        ax.plot(
+            *curve.at, marker, color=colour, markerfacecolor=fill, markersize=size, markeredgewidth=1.6, clip_on=False,
+            zorder=4,
+        )  # fmt: skip
+
+
+def _labels_beside(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Names in a column to the right, joined to their points: close points would write over each other."""
+    low, high = ax.get_ylim()
+    gap = (high - low) / max(len(points), 8)
+    places: list[float] = []
+    for _, y, _ in sorted(points, key=lambda point: point[1]):
+        places.append(max(y, places[-1] + gap) if places else max(y, low + gap / 2))
+    ceiling = high
+    for at in reversed(range(len(places))):
+        places[at] = ceiling = min(places[at], ceiling)
+        ceiling -= gap
+    right = ax.get_xlim()[1]
+    for (x, y, name), place in zip(sorted(points, key=lambda point: point[1]), places, strict=True):
+        ax.annotate(
+            name,
+            (x, y),
+            (1.04, (place - low) / (high - low)),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=11,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": LINE, "linewidth": 0.9, "shrinkB": 5, "shrinkA": 1},
+        )
+    ax.set_xlim(right=right)
+
+
+def _names(ax: Axes, names: Sequence[str]) -> None:
+    ax.set_yticks(range(len(names)), list(names))
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+    ax.tick_params(axis="y", length=0)
+
+
+def _colour(row: Row, report: Report, shown: str) -> str:
+    return VARIANT if row.name == shown else REFERENCE if row.name == report.reference else MUTED
+
+
+def _marked(row: Row, report: Report) -> str:
+    return f"{row.name} (chosen)" if row.name == report.chosen else row.name
+
+
+def _outcome(row: Row) -> str:
+    word = row.status.partition(":")[0]
+    return word if word in {"reference", *OUTCOMES} else "measured"
+
+
+def _of(evidence: Evidence | None, name: str) -> Sequence[Curve]:
+    return () if evidence is None else getattr(evidence, name)
+
+
+def _areas(reference: float | None, variant: float | None) -> str:
+    return f"{number(reference)} of the reference, {number(variant)} of the variant"

@@ -1,0 +1,94 @@
+"""What a report does not show, in plain words; as far as the data tell, about these data."""
+
+from __future__ import annotations
+
+from .headline import subject
+from .record import Report
+from .words import RESEARCH_USE, count, percent
+
+
+def limits(report: Report) -> tuple[str, ...]:
+    """A sentence or two each, what weighs most first."""
+    return tuple(said for said in (*_of_the_sample(report), *_of_the_margins(report), *_of_use(report)) if said)
+
+
+def few_classes(report: Report) -> tuple[str, ...]:
+    """Classes with fewer held-out images than the margins ask for."""
+    return tuple(f"{name} ({number})" for name, number in report.images.items() if number < report.tolerance.minimum)
+
+
+def _of_the_sample(report: Report) -> tuple[str, ...]:
+    sample = (
+        f"The {count(report.held_out, 'held-out image')} of {count(report.patients, 'patient')} are a sample. Other "
+        "scanners, hospitals, populations and ways to take the image were not looked at, unless they are among the "
+        "subgroups above."
+    )
+    few = few_classes(report)
+    scarce = f"Few images stand behind: {', '.join(few)}. What is said of them is worth little." if few else ""
+    repeated = report.held_out - report.patients
+    same = (
+        f"Some patients have several images ({report.held_out:,} images of {report.patients:,} patients); where a "
+        "bound does not take account of that, its method says so."
+        if repeated > 0
+        else ""
+    )
+    compared = sum(each.variant != report.reference for each in report.evidence)
+    reused = (
+        f"The same held-out images judged {compared} forms, and the best of those that passed was chosen by them: its "
+        "figures are therefore a little flattering."
+        if compared > 1
+        else ""
+    )
+    relative = (
+        "Shown is that the compressed model answers as its original does. Whether the original is good enough for "
+        "anything is not shown: both can be wrong together."
+    )
+    found = subject(report)
+    groups = (
+        ""
+        if found is not None and found.groups
+        else "No subgroups were looked at: a loss that strikes some patients alone would not be seen."
+    )
+    return sample, relative, scarce, same, groups, reused
+
+
+def _of_the_margins(report: Report) -> tuple[str, ...]:
+    defaults = (
+        ""
+        if report.registration.source
+        else "The margins are the defaults of medcompress: choices of engineers, not of clinicians. Whoever signs "
+        "should say whether a loss of that size would matter to a patient."
+    )
+    late = (
+        ""
+        if report.registration.before
+        else "The margins were changed after the images had first been answered: the verdict is not one against "
+        "margins set beforehand."
+    )
+    several = (
+        "p values are adjusted for the number of classes (Holm), intervals and bounds are not."
+        if len(report.decision.classes) > 2
+        else ""
+    )
+    sure = (
+        f"A bound at {percent(report.tolerance.confidence, 0)} confidence is wrong in up to "
+        f"{percent(1 - report.tolerance.confidence, 0)} of such studies."
+    )
+    return defaults, late, sure, several
+
+
+def _of_use(report: Report) -> tuple[str, ...]:
+    locked = (
+        "The likeliest class is the answer; there is no threshold."
+        if report.decision.kind == "multiclass"
+        else "The threshold is locked. With another threshold, or where the disease is rarer or more common, "
+        "sensitivity, specificity and the changed answers are others."
+    )
+    skipped = [row.name for row in report.rows if row.status.startswith("not run here")]
+    absent = f"Not run on this machine, and so not judged: {', '.join(skipped)}." if skipped else ""
+    machine = (
+        f"Latency was measured on one machine ({report.cpu.model}, {count(report.threads, 'thread')}). Elsewhere it "
+        "differs, and on another kind of CPU the answers of a compressed form may differ too: medcompress verify "
+        "checks that there."
+    )
+    return locked, machine, absent, RESEARCH_USE

@@ -1,0 +1,174 @@
+"""The report as text: the same words and tables, to be read in a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from ..evidence import Evidence
+from . import evidence_tables
+from .headline import KeyFigure, changed_answers, key_figures, standing, subject
+from .limits import limits
+from .loss_tables import class_tables, group_table
+from .record import Report
+from .report_tables import (
+    age,
+    check_facts,
+    ladder_steps,
+    latency_table,
+    margin_table,
+    operating_variants,
+    provenance_facts,
+    registration_facts,
+    variant_table,
+)
+from .tables import Table, text_of
+from .words import GLOSSARY, OUTCOMES, RESEARCH_USE, count, locked_rule, meaning, moment, noun, verdict_word
+
+_FLIPS_OF_OTHERS = 20
+
+
+def render_markdown(report: Report) -> str:
+    """What the page says, without its pictures."""
+    evidence = subject(report)
+    images = ", ".join(f"{number} {name}" for name, number in report.images.items())
+    judged = f"Judged on {count(report.held_out, 'held-out image')} of {count(report.patients, 'patient')}: {images}."
+    parts = [
+        f"# {escaped(report.model)}",
+        "**Research use only.** Is the compressed model as good as its original? "
+        f"Evidence of {moment(report.created)}.",
+        *(f"**Caution:** {escaped(caution)}" for caution in report.cautions),
+        f"## {verdict_word(report.verdict, report.accepted)}",
+        f"**{meaning(report)}**",
+        escaped(report.reason),
+    ]
+    if evidence is not None:
+        parts.append(bullets(_key(each) for each in key_figures(report, evidence)))
+        parts.append(escaped(f"Shown: {standing(report, evidence)}; all against {report.reference}."))
+    parts += [
+        escaped(judged),
+        f"Margins older than the results: {age(report)}.",
+        "Decision of the reviewer: [ ] yes  [ ] no   Reviewer: ____________  Date: __________  Signature: ____________",
+    ]
+    if evidence is not None:
+        parts += ["## Criteria", escaped(evidence.verdict.reason)]
+        parts.append(text_table(evidence_tables.criteria_table(evidence, report.tolerance)))
+    parts += ["## All variants", text_table(variant_table(report))]
+    if evidence is not None:
+        parts += ["## Accuracy", *_accuracy(report, evidence)]
+    parts += ["## Calibration and threshold", escaped(locked_rule(report.rule, report.decision))]
+    if evidence is not None and report.decision.kind != "multiclass":
+        parts.append(text_table(evidence_tables.operating_table(evidence, report.decision)))
+    parts += [text_table(operating_variants(report)), "## Speed", text_table(latency_table(report))]
+    steps = ladder_steps(report)
+    if steps:
+        parts += ["## Ladder", bullets(map(escaped, steps))]
+    if evidence is not None:
+        parts += _changed(report, evidence, evidence_tables.FLIPS_SHOWN)
+    parts += [
+        "## Data and leaks",
+        bullets(map(escaped, check_facts(report))),
+        "## Margins",
+        text_table(margin_table(report)),
+        facts(registration_facts(report)),
+        "## What this does not show",
+        bullets(map(escaped, limits(report))),
+        "## Provenance",
+        facts(provenance_facts(report)),
+        "## The other variants",
+        *_others(report, evidence),
+        "## Words",
+        facts(GLOSSARY),
+        RESEARCH_USE,
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def text_table(table: Table) -> str:
+    """A Markdown table under its caption, padded so that it reads as one in a terminal; drawings are left out."""
+    if not table.rows:
+        return table.empty
+    shown = [place for place, column in enumerate(table.columns) if not column.drawn or _has_text(table, place)]
+    words = [table.columns[place].words or number == 0 for number, place in enumerate(shown)]
+    head = [escaped(table.columns[place].title) for place in shown]
+    rows = [[escaped(text_of(row[place])) for place in shown] for row in table.rows]
+    return f"{escaped(table.caption)}:\n\n{padded(head, rows, words)}"
+
+
+def padded(head: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[bool]) -> str:
+    """Rows of escaped cells as a Markdown table; ``words`` to the left, numbers to the right."""
+    widths = [max(3, *(len(row[place]) for row in (head, *rows))) for place in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        parts = (
+            cell.ljust(width) if left else cell.rjust(width)
+            for cell, width, left in zip(cells, widths, words, strict=True)
+        )
+        return f"| {' | '.join(parts)} |"
+
+    rule = ("-" * width if left else "-" * (width - 1) + ":" for width, left in zip(widths, words, strict=True))
+    return "\n".join((line(head), f"| {' | '.join(rule)} |", *map(line, rows)))
+
+
+def escaped(text: str) -> str:
+    """Names from outside as text: no table, link, markup or line of their own."""
+    text = re.sub(r"&(?=[\w#])", "&amp;", " ".join(text.split()))
+    text = re.sub(r"<(?=[\w/!?])", "&lt;", text)
+    return re.sub(r"([\\|`*\[\]])", r"\\\1", text)
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """A list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> str:
+    """Names and what they are, a line each."""
+    return "\n".join(f"- {escaped(name)}: {escaped(value)}" for name, value in pairs)
+
+
+def _key(each: KeyFigure) -> str:
+    outcome = "" if each.outcome is None else f" ({OUTCOMES[each.outcome]})"
+    return escaped(f"{each.title}: {each.value}{outcome}; {'; '.join(part for part in each.detail if part)}")
+
+
+def _accuracy(report: Report, evidence: Evidence) -> list[str]:
+    tables = class_tables(evidence, report.tolerance, noun(report.decision))
+    return [*map(text_table, tables), text_table(evidence_tables.change_table(evidence, report.tolerance))]
+
+
+def _changed(report: Report, evidence: Evidence, shown: int) -> list[str]:
+    several = report.decision.kind != "binary"
+    groups = text_table(group_table(evidence, report.tolerance, several))
+    note = (
+        f"{len(evidence.groups)} groups are shown and nothing is adjusted for that; none is part of the verdict."
+        if evidence.groups
+        else ""
+    )
+    agreement = text_table(evidence_tables.agreement_table(evidence, report.tolerance))
+    parts = ["## Subgroups", groups, note, "## Agreement and changed answers", agreement]
+    return [*parts, *_flips(evidence, shown)]
+
+
+def _flips(evidence: Evidence, shown: int) -> list[str]:
+    counted = f"{changed_answers(evidence)}." if evidence.flips else ""
+    rest = len(evidence.flips) - shown
+    more = f"{rest} more are in report.json." if rest > 0 else ""
+    return [counted, text_table(evidence_tables.flip_table(evidence, shown)), more]
+
+
+def _others(report: Report, evidence: Evidence | None) -> list[str]:
+    parts = []
+    for each in report.evidence:
+        if each is evidence or each.variant == report.reference:
+            continue
+        parts.append(f"### {escaped(each.variant)}: {OUTCOMES[each.verdict.outcome]}")
+        parts.append(escaped(each.verdict.reason))
+        if not each.verdict.identical:
+            parts.append(text_table(evidence_tables.criteria_table(each, report.tolerance)))
+            parts += _flips(each, _FLIPS_OF_OTHERS)
+    return parts or ["There are none."]
+
+
+def _has_text(table: Table, place: int) -> bool:
+    return any(text_of(row[place]) for row in table.rows)
