@@ -26,7 +26,7 @@ _PEAK = """
 status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
 print(status["VmHWM"].split()[0], flush=True)
 """
-_MEDCOMPRESS = (
+MEDCOMPRESS = (
     """
 import sys
 from medcompress.runtime import load
@@ -34,7 +34,7 @@ load(sys.argv[1], variant=sys.argv[2]).predict(sys.argv[3])
 """
     + _PEAK
 )
-_BARE = (
+BARE = (
     """
 import os, sys
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -78,8 +78,8 @@ def measure(bundle: Path, image: Path, variant: str) -> dict[str, ColdStart]:
     height, width = manifest.preprocessing.size
     model = bundle / manifest.variant(variant).files[0]
     kinds = {
-        "medcompress": [_MEDCOMPRESS, str(bundle), variant, str(image)],
-        "bare": [_BARE, str(model), str(image), str(width), str(height), str(manifest.threads)],
+        "medcompress": [MEDCOMPRESS, str(bundle), variant, str(image)],
+        "bare": [BARE, str(model), str(image), str(width), str(height), str(manifest.threads)],
     }
     taken: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
     for _ in range(RUNS + 1):

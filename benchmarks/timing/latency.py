@@ -14,14 +14,27 @@ from .worker import Worker
 ROUNDS = 8
 SECONDS = 0.25
 LEAST_RUNS = 3
+# Percents of the runs at which the distribution is kept.
+QUANTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Milliseconds a single inference takes: median and 90th percentile over ``runs`` runs."""
+    """Milliseconds a single inference takes, over ``runs`` runs.
+
+    Attributes:
+        p50_low_ms, p50_high_ms: 95 % interval of the median, between two of the runs in order, without any assumption
+            on their distribution but that they are independent (Conover 1999, Practical Nonparametric Statistics,
+            section 3.2).
+        quantiles_ms: at the percents of :data:`QUANTILES`.
+    """
 
     p50_ms: float
     p90_ms: float
     runs: int
+    p99_ms: float
+    p50_low_ms: float
+    p50_high_ms: float
+    quantiles_ms: tuple[float, ...]
 
 
 def measure(
@@ -48,5 +61,9 @@ def measure(
 
 
 def _summary(ms: list[float]) -> Latency:
-    p50, p90 = np.percentile(ms, [50, 90])
-    return Latency(float(p50), float(p90), len(ms))
+    p50, p90, p99 = (float(value) for value in np.percentile(ms, [50, 90, 99]))
+    ranked = sorted(ms)
+    # The normal approximation of the binomial: the base install has no scipy, and the runs are many.
+    first = max(0, int((len(ms) - 1.96 * len(ms) ** 0.5) / 2))
+    quantiles = tuple(float(value) for value in np.percentile(ms, QUANTILES))
+    return Latency(p50, p90, len(ms), p99, ranked[first], ranked[len(ms) - 1 - first], quantiles)
