@@ -4,21 +4,57 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from ..runtime.bundle import CALIBRATION_FILE, Bundle, Calibration, Variant
 from ..runtime.errors import BundleError, DataError
+from ..runtime.hardware import this_cpu
 from ..runtime.records import from_json
-from .data.samples import Sample, find_samples, pixel_hashes
-from .evaluation import ACCURACY_FIGURES, Candidate, Row, evaluate, label_samples
+from .candidate import Candidate
+from .cases import draw_cases
+from .data.labelled import label_samples
+from .data.samples import Sample, count_by_class, pixel_hashes
+from .data.subgroups import Grouping, group_samples
+from .evaluation import answer
+from .report.picture import Picture
+from .report.record import SCHEMA, Report
+from .row import ACCURACY_FIGURES, Row
 from .statistics.metrics import require_scikit_learn
-from .tolerance import Tolerance
+from .tolerance import Registration, Tolerance, register
+from .versions import versions
+from .weighing import weigh
 
-# Folder names, in lower case, of the part of a data set that may be measured on.
-_TEST_NAMES = {"test", "testing"}
-_TRAIN_NAMES = {"train", "training"}
+
+class Local(msgspec.Struct, frozen=True):
+    """Labelled images of this machine's own.
+
+    Attributes:
+        folder: the samples are named within.
+        metadata: CSV with the columns of the tolerance's subgroups; ``image_column`` of it, where it is not found.
+        tolerance: None takes the margins the bundle was made with; ``tolerance_file``: where others stand.
+        warnings: what the figures must be read with, a sentence each.
+        pictures: draw the images whose answer changed, with their heat maps.
+    """
+
+    samples: Sequence[Sample]
+    folder: Path
+    metadata: Path | None = None
+    image_column: str = ""
+    tolerance: Tolerance | None = None
+    tolerance_file: Path | None = None
+    warnings: tuple[str, ...] = ()
+    pictures: bool = False
+
+
+class Benchmarked(msgspec.Struct, frozen=True):
+    """What was measured: the rows alone, or with images the report too, and pictures of what changed."""
+
+    rows: tuple[Row, ...]
+    report: Report | None = None
+    pictures: dict[tuple[str, int], Picture] = {}
 
 
 def candidates(bundle: Bundle) -> list[Candidate]:
@@ -26,17 +62,11 @@ def candidates(bundle: Bundle) -> list[Candidate]:
     return [_candidate(bundle, variant) for variant in bundle.manifest.variants]
 
 
-def benchmark(
-    bundle: Bundle,
-    data: Path | None,
-    threads: int,
-    baselines: Sequence[Candidate] = (),
-) -> tuple[Row, ...]:
+def benchmark(bundle: Bundle, local: Local | None, threads: int, baselines: Sequence[Candidate] = ()) -> Benchmarked:
     """The table for this machine.
 
     Args:
-        data: a folder per class, or a folder with a ``test`` part; None measures latency only, and shows the
-            accuracy that was measured when the bundle was made.
+        local: None measures latency only, and shows the accuracy that was measured when the bundle was made.
         threads: of one inference.
         baselines: timed beside the variants.
 
@@ -45,39 +75,71 @@ def benchmark(
         DataError: the images cannot be used.
         EngineError: the reference does not run here.
     """
-    if data is not None:
+    if local is not None:
         require_scikit_learn()
     bundle.check_files()
     manifest = bundle.manifest
-    tolerance = _tolerance(bundle)
-    everything = [*candidates(bundle), *baselines]
+    forms = candidates(bundle)
+    everything = [*forms, *baselines]
+    if local is None:
+        found = answer(everything, manifest.reference, manifest.preprocessing, {}, threads)
+        return Benchmarked(tuple(_with_stored_figures(row, bundle) for row in found.rows))
+    tolerance = local.tolerance or _tolerance(bundle)
+    groupings, left = _groupings(local, tolerance)
+    _refuse_calibration_images(bundle, local.samples)
     with tempfile.TemporaryDirectory(prefix="medcompress-") as scratch:
-        labelled = None
-        if data is not None:
-            samples = find_samples(held_out_folder(data), manifest.decision.classes)
-            _refuse_calibration_images(bundle, samples)
-            labelled = label_samples(samples, manifest.decision, manifest.preprocessing, Path(scratch) / "images.npy")
-        rows = evaluate(
-            everything, manifest.reference, manifest.decision, manifest.preprocessing, labelled, tolerance, threads
+        npy = Path(scratch) / "images.npy"
+        test = label_samples(local.samples, manifest.decision, manifest.preprocessing, npy, "Reading the images")
+        at = _now()
+        found = answer(everything, manifest.reference, manifest.preprocessing, {"test": npy}, threads)
+        rows, evidence = weigh(found, manifest.reference, manifest.decision, test, None, tolerance, groupings)
+        chosen = next(row for row in rows if row.name == manifest.chosen)
+        outcome = next((each.verdict for each in evidence if each.variant == manifest.chosen), None)
+        report = Report(
+            schema=SCHEMA,
+            created=_now(),
+            model=f"{manifest.spec.get('architecture', 'model')}: {', '.join(manifest.decision.classes)}",
+            decision=manifest.decision,
+            rule="locked in the bundle",
+            verdict=outcome.outcome if outcome else "fail",
+            accepted=False,
+            reason=f"{manifest.chosen}, on these images and this machine: {chosen.status}.",
+            cautions=(*local.warnings, *left),
+            chosen=manifest.chosen,
+            reference=manifest.reference,
+            tolerance=tolerance,
+            registration=_registration(bundle, local, at),
+            threads=threads,
+            cpu=this_cpu(),
+            images=count_by_class(local.samples, manifest.decision.classes),
+            held_out=len(local.samples),
+            patients=len(set(test.patients)),
+            rows=rows,
+            evidence=evidence,
+            provenance={
+                "bundle": f"made {manifest.created}, manifest sha256 {bundle.identity}",
+                "data": f"{len(local.samples)} images of this machine's own",
+                "versions": versions(),
+            },
         )
-    if data is None:
-        rows = tuple(_with_stored_figures(row, bundle) for row in rows)
-    return rows
-
-
-def held_out_folder(data: Path) -> Path:
-    """The folder of class folders to measure on: the test part where there is one.
-
-    Raises:
-        DataError: there is a training part and no test part: what is measured on it would be worth nothing.
-    """
-    parts = {entry.name.lower(): entry for entry in data.iterdir() if entry.is_dir()} if data.is_dir() else {}
-    test = next((parts[name] for name in sorted(_TEST_NAMES) if name in parts), None)
-    if test is None and _TRAIN_NAMES & set(parts):
-        raise DataError(
-            f"{data}: has training images and no test folder; give the folder of images it was not trained on"
-        )
-    return test or data
+        pictures = {}
+        if local.pictures:
+            flips = {
+                each.variant: each.flips for each in sorted(evidence, key=lambda each: each.variant != chosen.name)
+            }
+            by_name = {candidate.name: candidate for candidate in forms}
+            pictures = draw_cases(
+                flips,
+                local.samples,
+                local.folder,
+                npy,
+                by_name[manifest.reference],
+                by_name,
+                manifest.decision,
+                manifest.preprocessing,
+                threads,
+            )
+    return Benchmarked(rows, report, pictures)
 
 
 def _tolerance(bundle: Bundle) -> Tolerance:
@@ -85,6 +147,31 @@ def _tolerance(bundle: Bundle) -> Tolerance:
         return msgspec.convert(bundle.manifest.lineage.get("tolerance", {}), Tolerance)
     except msgspec.ValidationError as error:
         raise BundleError(f"{bundle.folder}: its tolerance is none ({error}); make the bundle again") from error
+
+
+def _groupings(local: Local, tolerance: Tolerance) -> tuple[tuple[Grouping, ...], tuple[str, ...]]:
+    """What is asked for here must be there; of the bundle's own subgroups those that are not are told."""
+    column = local.image_column
+    if local.tolerance is not None or local.metadata is not None:
+        return group_samples(local.samples, local.folder, tolerance.subgroups, local.metadata, column), ()
+    found: list[Grouping] = []
+    left: list[str] = []
+    for entry in tolerance.subgroups:
+        try:
+            found += group_samples(local.samples, local.folder, [entry], None)
+        except DataError:
+            left.append(f"these images are not divided by {entry.title}: no --metadata is given, or no name fits")
+    return tuple(found), tuple(left)
+
+
+def _registration(bundle: Bundle, local: Local, at: str) -> Registration:
+    if local.tolerance is not None:
+        return register(local.tolerance_file, at)
+    try:
+        stored = msgspec.convert(bundle.manifest.lineage.get("registration"), Registration)
+    except msgspec.ValidationError:
+        return register(None, at)
+    return msgspec.structs.replace(stored, measured=at)
 
 
 def _refuse_calibration_images(bundle: Bundle, samples: Sequence[Sample]) -> None:
@@ -109,3 +196,7 @@ def _with_stored_figures(row: Row, bundle: Bundle) -> Row:
         return row
     stored = {name: value for name, value in variant.figures.items() if name in ACCURACY_FIGURES}
     return msgspec.convert({**msgspec.structs.asdict(row), **stored}, Row, strict=False)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

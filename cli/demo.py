@@ -25,7 +25,8 @@ def command(out: Path, as_json: bool) -> int:
 
     What an earlier, interrupted demo finished in the folder is used again.
     """
-    from ..benchmarks.bundle_benchmark import benchmark
+    from ..benchmarks.bundle_benchmark import Local, benchmark
+    from ..benchmarks.data.samples import find_samples, held_out_folder
     from ..benchmarks.progress import stage
     from ..compress.eager import candidate
     from ..compress.optimize import Options, optimize
@@ -69,7 +70,8 @@ def command(out: Path, as_json: bool) -> int:
     stage("5/5 Benchmarking")
     opened = open_bundle(bundle)
     eager = candidate(opened.manifest.spec, out)
-    rows = benchmark(opened, images, opened.manifest.threads, (eager,) if eager else ())
+    local = Local(find_samples(held_out_folder(images), opened.manifest.decision.classes), images)
+    rows = benchmark(opened, local, opened.manifest.threads, (eager,) if eager else ()).rows
 
     report = outcome.report
     if as_json:

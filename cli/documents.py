@@ -6,31 +6,42 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import click
 import msgspec
 
-from ..benchmarks.evaluation import Row
+from ..benchmarks.row import Row
 from ..benchmarks.statistics.assessment import Assessment
+from ..benchmarks.verdict import Outcome
 from ..runtime.engines import Executed
 from ..runtime.hardware import Cpu
 from ..trained.data.organize import Part
 
 
 class Optimized(msgspec.Struct, frozen=True):
-    """``optimize --json``. ``variants`` holds every form that was tried, the reference among them."""
+    """``optimize --json``. ``variants`` holds every form that was tried, the reference among them.
+
+    ``accepted``: an inconclusive form was let through by --accept-inconclusive. ``review``: the page with pictures of
+    the images whose answer changed; null where none did.
+    """
 
     bundle: str
-    verdict: Literal["pass", "fail"]
+    verdict: Outcome
     reason: str
     chosen: str
     reference: Row
     variants: tuple[Row, ...]
+    accepted: bool
+    cautions: tuple[str, ...]
+    review: str | None
 
 
 class Benchmarked(msgspec.Struct, frozen=True):
-    """``benchmark --json``. ``accuracy_from``: the folder measured on, or ``bundle``: as when it was made."""
+    """``benchmark --json``. ``accuracy_from``: the folder measured on, or ``bundle``: as when it was made.
+
+    ``report``: where --out left it as data.
+    """
 
     bundle: str
     chosen: str
@@ -39,6 +50,7 @@ class Benchmarked(msgspec.Struct, frozen=True):
     threads: int
     cpu: Cpu
     variants: tuple[Row, ...]
+    report: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):

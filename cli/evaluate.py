@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from ..runtime.errors import InputError
 from .documents import Evaluated, as_json_option, print_json
-from .source import source_from, source_options
+from .source import given_options, source_from, source_options
 
 if TYPE_CHECKING:
     from ..benchmarks.statistics.assessment import Assessment, Figure
@@ -49,7 +48,7 @@ def command(
     from ..benchmarks.progress import console
     from ..trained.results.evaluation import evaluate
 
-    given = [name for name in described if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    given = given_options(context, described)
     if given and data is None:
         raise InputError(
             f"--{given[0].replace('_', '-')} says what --data are, and there are none; give both or neither"

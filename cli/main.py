@@ -29,6 +29,8 @@ COMMANDS = {
     "optimize": "Turn best.pth into a proven, smaller, faster bundle.",
     "predict": "Answer for images with a bundle.",
     "benchmark": "Measure every variant of a bundle on this machine.",
+    "report": "Write a bundle's report again: page, text, model card.",
+    "results": "Print the published table from stored reports.",
     "verify": "Check a bundle's files, and every variant on this machine.",
     "inspect": "Say what a checkpoint, ONNX file or bundle is.",
 }

@@ -17,6 +17,12 @@ from .documents import as_json_option, print_json
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="For one inference.")
 @click.option("--target", default="cpu", show_default=True, help="cpu, or cpu-vnni and cpu-avx2, separated by commas.")
 @click.option("--tolerance", type=click.Path(path_type=Path), help="YAML file with the margins of the gate.")
+@click.option("--metadata", type=click.Path(path_type=Path), help="CSV with the columns of the tolerance's subgroups.")
+@click.option(
+    "--accept-inconclusive",
+    is_flag=True,
+    help="Let a form through that is not shown to be as good; the report tells.",
+)
 @click.option(
     "--accept-leaks", is_flag=True, help="Go on where training images are among the held-out; the report says so."
 )
@@ -30,13 +36,16 @@ def command(
     threads: int,
     target: str,
     tolerance: Path | None,
+    metadata: Path | None,
+    accept_inconclusive: bool,
     accept_leaks: bool,
     force: bool,
     as_json: bool,
 ) -> int:
-    """Turn CHECKPOINT into the fastest form that is not worse on its held-out images.
+    """Turn CHECKPOINT into the fastest form that is shown, on its held-out images, not to be worse.
 
-    Exit codes: 0 a form passed, 1 the gate said no (the FP32 bundle is kept), 2 wrong input, 3 something is missing.
+    The verdict is PASS, FAIL (worse than the margins allow) or INCONCLUSIVE (too few images to say). Exit codes: 0 a
+    form passed, 1 none did (the FP32 bundle is kept), 2 wrong input, 3 something is missing.
     Stopped at any point, the same command goes on from its last finished stage.
     """
     from ..benchmarks.tolerance import Tolerance, read_tolerance
@@ -51,21 +60,39 @@ def command(
             targets=tuple(name.strip() for name in target.split(",")),
             threads=threads,
             tolerance=read_tolerance(tolerance) if tolerance else Tolerance(),
+            tolerance_file=tolerance,
+            metadata=metadata,
             replace=force,
             accept_leaks=accept_leaks,
+            accept_inconclusive=accept_inconclusive,
         )
     )
     report = outcome.report
     if as_json:
         from .documents import Optimized
 
-        bundle = str(outcome.bundle)
-        print_json(Optimized(bundle, report.verdict, report.reason, report.chosen, report.reference_row, report.rows))
+        print_json(
+            Optimized(
+                bundle=str(outcome.bundle),
+                verdict=report.verdict,
+                reason=report.reason,
+                chosen=report.chosen,
+                reference=report.reference_row,
+                variants=report.rows,
+                accepted=report.accepted,
+                cautions=report.cautions,
+                review=str(outcome.review) if outcome.review else None,
+            )
+        )
     else:
         from .table import print_table
 
-        click.echo(f"{report.verdict.upper()}: {report.reason}")
+        for caution in report.cautions:
+            click.echo(f"CAUTION: {caution}")
+        click.echo(f"{report.verdict.upper()}{' (accepted)' if report.accepted else ''}: {report.reason}")
         title = f"{report.model}; {report.held_out} held-out images; {report.threads} thread(s), {report.cpu.kind}"
         print_table(report.rows, title, report.chosen)
         click.echo(f"bundle: {outcome.bundle}\nreport: {outcome.bundle / 'report.html'}")
-    return 0 if report.verdict == "pass" else 1
+        if outcome.review:
+            click.echo(f"for the reviewer, with pictures of the patients whose answer changed: {outcome.review}")
+    return 0 if report.verdict == "pass" or report.accepted else 1

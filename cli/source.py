@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ..runtime.errors import DataError
 
@@ -44,6 +45,11 @@ def source_options(command: F) -> F:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def given_options(context: click.Context, described: Iterable[str]) -> list[str]:
+    """Those of the options that stand on the command line."""
+    return [name for name in described if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
 
 
 def source_from(

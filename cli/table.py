@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ..benchmarks.evaluation import Row
+    from ..benchmarks.row import Row
 
 
 def wide_console(width: int) -> Console:

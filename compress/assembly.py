@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..benchmarks.evaluation import ACCURACY_FIGURES, Candidate, Row
-from ..benchmarks.report.html import render_html
+from ..benchmarks.candidate import Candidate
+from ..benchmarks.report.files import write_report
 from ..benchmarks.report.record import Report
+from ..benchmarks.row import ACCURACY_FIGURES, Row
 from ..benchmarks.timing.worker import Worker
 from ..runtime.bundle import (
     CALIBRATION_FILE,
@@ -33,16 +34,15 @@ def assemble(
     folder: Path,
     spec: ModelSpec,
     report: Report,
+    kept: Sequence[str],
     candidates: Sequence[Candidate],
     calibrated: Calibration,
     rendered: np.ndarray,
 ) -> None:
-    """Put the bundle together: the reference, and of the others only what was proven."""
+    """Put the bundle together: the reference, and of the other forms those that are ``kept``."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "variants").mkdir(parents=True)
-    rows = {row.name: row for row in report.rows if row.passed}
-    if report.verdict == "fail":
-        rows = {name: row for name, row in rows.items() if row.precision == "fp32"}
+    rows = {row.name: row for row in report.rows if row.name in kept}
     proven = [candidate for candidate in candidates if candidate.name in rows]
     (reference,) = next(candidate for candidate in proven if candidate.name == report.reference).files
     shutil.copyfile(reference, folder / REFERENCE_FILE)
@@ -66,14 +66,14 @@ def assemble(
     golden = _golden(spec.preprocessing, rendered, proven, report.threads, folder)
     (folder / GOLDEN_FILE).write_bytes(golden.to_bytes())
     (folder / CALIBRATION_FILE).write_bytes(to_json(calibrated))
-    (folder / "report.json").write_bytes(to_json(report))
-    (folder / "report.html").write_text(render_html(report), encoding="utf-8")
+    write_report(folder, report, msgspec.to_builtins(spec))
     seal(
         folder,
         Manifest(
             schema=SCHEMA,
             created=report.created,
             verdict=report.verdict,
+            accepted=report.accepted,
             reason=report.reason,
             chosen=report.chosen,
             reference=report.reference,
@@ -85,6 +85,7 @@ def assemble(
             lineage={
                 **report.provenance,
                 "tolerance": msgspec.to_builtins(report.tolerance),
+                "registration": msgspec.to_builtins(report.registration),
                 "cpu": msgspec.to_builtins(report.cpu),
             },
         ),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-from ..benchmarks.evaluation import Row
+import msgspec
+
+from ..benchmarks.evidence import Evidence, nearest
+from ..benchmarks.row import Row
+from ..benchmarks.verdict import Outcome
 from .recipes import REFERENCE, Recipe
 
 # Below these the figures say little of any model, let alone of two: the reader is told first.
@@ -15,38 +18,79 @@ LEAST_IMAGES_A_CLASS = 30
 SAME_SPEED = 0.1
 
 
-def choose(rows: Sequence[Row], recipes: Sequence[Recipe]) -> tuple[Literal["pass", "fail"], str, str]:
-    """(verdict, chosen, reason): the fastest row that passed; of those as fast, the one most like the reference.
+class Choice(msgspec.Struct, frozen=True):
+    """What follows for the bundle.
 
-    The verdict is ``fail`` when no form below FP32 passed, though INT8 was asked for or some such form was measured:
-    the float model is kept.
+    Attributes:
+        verdict: ``pass``: some form below FP32 is shown to be as good. ``inconclusive``: none is, of one more patients
+            might show it. ``fail``: none. Where no such form was asked for or could run here: ``pass``.
+        accepted: an inconclusive form was let through on the maker's word.
+        chosen: name of the form to run; the float model where nothing was let through.
+        kept: names of the forms the bundle holds.
+        reason: in a sentence or two.
     """
+
+    verdict: Outcome
+    accepted: bool
+    chosen: str
+    kept: tuple[str, ...]
+    reason: str
+
+
+def choose(
+    rows: Sequence[Row],
+    evidence: Sequence[Evidence],
+    recipes: Sequence[Recipe],
+    *,
+    accept_inconclusive: bool = False,
+) -> Choice:
+    """The fastest row that was let through; of those as fast, the one most like the reference."""
     base = next(row for row in rows if row.name == REFERENCE)
     compressed = {recipe.name for recipe in recipes if recipe.precision != "fp32"}
-    below = [row for row in rows if row.name in compressed]
     asked = any(recipe.emitted for recipe in recipes)
-    tried = [row for row in below if asked or not row.status.startswith("not run here")]
-    passed = [row for row in rows if row.passed and row.p50_ms is not None]
-    refused = [row for row in tried if not row.passed]
-    limit = min(row.p50_ms or float("inf") for row in passed) * (1 + SAME_SPEED)
-    as_fast = [row for row in passed if (row.p50_ms or float("inf")) <= limit]
-    fastest = min(as_fast, key=lambda row: (row.flips or 0, row.probability_change or 0.0, row.p50_ms))
+    tried = [row for row in rows if row.name in compressed and (asked or not row.status.startswith("not run here"))]
+    open_ = [row for row in tried if row.status.startswith("inconclusive")]
+    verdict: Outcome = "pass"
     if tried and not any(row.passed for row in tried):
-        worst = "; ".join(f"{row.name}: {row.status.removeprefix('fail: ')}" for row in tried)
-        return "fail", fastest.name, f"No compressed form passed, the FP32 model is kept. {worst}."
+        verdict = "inconclusive" if open_ else "fail"
+    accepted = verdict == "inconclusive" and accept_inconclusive
+    let_through = [row for row in rows if row.p50_ms is not None and (row.passed or (accepted and row in open_))]
+    if verdict != "pass" and not accepted:
+        let_through = [row for row in let_through if row.name not in compressed]
+    limit = min(row.p50_ms or float("inf") for row in let_through) * (1 + SAME_SPEED)
+    as_fast = [row for row in let_through if (row.p50_ms or float("inf")) <= limit]
+    fastest = min(as_fast, key=lambda row: (row.flips or 0, row.probability_change or 0.0, row.p50_ms))
+    kept = tuple(row.name for row in let_through)
+    if verdict != "pass" and not accepted:
+        told = "is shown to be as good" if open_ else "passed"
+        reason = f"No compressed form {told}, the FP32 model is kept."
+        best = nearest([each for each in evidence if each.variant in compressed])
+        if best:
+            reason += f" Nearest came {best.variant}: {best.verdict.reason}."
+        else:
+            reason += f" {tried[0].name}: {tried[0].status}."
+        return Choice(verdict, False, fastest.name, kept, reason)
     speed = (base.p50_ms or 0) / (fastest.p50_ms or float("inf"))
     rank = "the fastest" if len(as_fast) == 1 else "the most faithful of the fastest"
+    through = "were let through" if accepted else "passed"
     reason = (
-        f"{fastest.name} is {rank} of {len(passed)} forms that passed: {fastest.p50_ms:.2f} ms, {speed:.1f} times as "
-        f"fast as {REFERENCE}, {100 * fastest.size_bytes / base.size_bytes:.0f} % of its size."
+        f"{fastest.name} is {rank} of {len(let_through)} forms that {through}: {fastest.p50_ms:.2f} ms, {speed:.1f} "
+        f"times as fast as {REFERENCE}, {100 * fastest.size_bytes / base.size_bytes:.0f} % of its size."
     )
+    if accepted and fastest in open_:
+        reason += f" It is not shown to be as good, and was accepted on the maker's word: {_why(fastest)}."
+    refused = [row for row in tried if row not in let_through]
     if refused:
         reason += f" Refused: {', '.join(row.name for row in refused)}."
-    return "pass", fastest.name, reason
+    return Choice(verdict, accepted, fastest.name, kept, reason)
 
 
-def caution(rows: Sequence[Row], images: Mapping[str, int]) -> str:
-    """What keeps the figures from meaning much, in a sentence; empty where nothing does.
+def _why(row: Row) -> str:
+    return row.status.partition(": ")[2]
+
+
+def cautions(rows: Sequence[Row], images: Mapping[str, int]) -> tuple[str, ...]:
+    """What keeps the figures from meaning much, a sentence each.
 
     Args:
         images: held-out images of each class.
@@ -55,7 +99,7 @@ def caution(rows: Sequence[Row], images: Mapping[str, int]) -> str:
     few = [f"{count} of {name}" for name, count in images.items() if count < LEAST_IMAGES_A_CLASS]
     said = []
     if auroc is not None and auroc < LEAST_AUROC:
-        said.append(f"the model itself hardly tells the classes apart (AUROC {auroc:.3f})")
+        said.append(f"The model itself hardly tells the classes apart (AUROC {auroc:.3f}), so passing says little.")
     if few:
-        said.append(f"the held-out images are few ({', '.join(few)})")
-    return f"CAUTION: {' and '.join(said)}, so passing says little. " if said else ""
+        said.append(f"The held-out images are few ({', '.join(few)}), so they show little.")
+    return tuple(said)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..benchmarks.evaluation import Candidate
+from ..benchmarks.candidate import Candidate
 from ..benchmarks.timing.worker import serve
 from ..runtime.engines import ENGINES, Executed
 from ..runtime.records import from_json, to_json

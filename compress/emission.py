@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..benchmarks.evaluation import Candidate, Row
+from ..benchmarks.candidate import Candidate
 from ..benchmarks.progress import stage as say
+from ..benchmarks.row import Row
 from ..runtime.preprocessing import Preprocessing
 from .recipes import Recipe
 from .workspace import Workspace

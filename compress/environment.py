@@ -1,18 +1,15 @@
-"""What a run needs of this machine, checked before its first long stage, and what it was made with."""
+"""What a run needs of this machine, checked before its first long stage."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
-import platform
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 
 from ..runtime.errors import MachineError, missing_package
 from ..runtime.preprocessing import Preprocessing
 
-_RECORDED = ("numpy", "pillow", "torch", "timm", "torchvision", "onnx", "onnxruntime", "openvino", "nncf")
 # Import name -> the package to name.
 _NEEDED = {
     "onnx": "onnx",
@@ -45,13 +42,3 @@ def check_disk(folder: Path, checkpoint: Path, images: int, preprocessing: Prepr
         raise MachineError(
             f"{folder}: has {free / 1e6:.0f} MB free and {needed / 1e6:.0f} MB are needed; free some, or give --out"
         )
-
-
-def versions() -> dict[str, str]:
-    """Of medcompress, Python and every package that has a say in the figures."""
-    packages = {name: version(name) for name in _RECORDED if importlib.util.find_spec(_module(name))}
-    return {"medcompress": version("medcompress"), "python": platform.python_version(), **packages}
-
-
-def _module(package: str) -> str:
-    return {"pillow": "PIL"}.get(package, package)

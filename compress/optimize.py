@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from ..benchmarks.cases import draw_cases
 from ..benchmarks.data.checks import Checks, check_data
+from ..benchmarks.data.labelled import label_samples, labelled
 from ..benchmarks.data.rendering import render_all
 from ..benchmarks.data.samples import count_by_class, pixel_hashes
-from ..benchmarks.evaluation import Row, evaluate, label_samples
+from ..benchmarks.data.subgroups import Grouping, group_samples
+from ..benchmarks.evaluation import Answers, answer, read_logits, save_logits
 from ..benchmarks.progress import stage as say
+from ..benchmarks.report.files import FILES, HTML, write_report
+from ..benchmarks.report.picture import Picture
 from ..benchmarks.report.record import SCHEMA as REPORT_SCHEMA
 from ..benchmarks.report.record import Report
-from ..benchmarks.tolerance import Tolerance
+from ..benchmarks.row import Row
+from ..benchmarks.statistics.operating import rule_words
+from ..benchmarks.tolerance import Tolerance, register
+from ..benchmarks.versions import versions
+from ..benchmarks.weighing import check_rule, locked, weigh
 from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
-from ..runtime.errors import DataError, MachineError
+from ..runtime.errors import DataError, InputError, MachineError
 from ..runtime.hardware import this_cpu
+from ..runtime.records import from_json
 from ..trained.checkpoint import Checkpoint, load_checkpoint, rebuild
 from ..trained.data.splits import Split, located, split_of
 from . import calibration
 from .assembly import assemble
-from .choice import caution, choose
+from .choice import cautions, choose
 from .emission import emit_all
-from .environment import check_disk, check_packages, versions
+from .environment import check_disk, check_packages
 from .recipes import REFERENCE, Recipe, select
 from .workspace import Workspace
 
@@ -42,9 +52,12 @@ class Options(msgspec.Struct, frozen=True):
         out: of the bundle; None puts it beside the checkpoint.
         targets: of :data:`medcompress.compress.recipes.TARGETS`.
         threads: of one inference, for the figures and as the bundle's default.
+        tolerance: the margins of the gate; ``tolerance_file``: where they were written down, if they were.
+        metadata: CSV with the columns of the tolerance's subgroups; None takes the data's own table of labels.
         replace: an older bundle at ``out``.
         seed: of the choice of calibration images.
         accept_leaks: go on where training images are among the held-out ones; the report says so.
+        accept_inconclusive: let a form through that is not shown to be as good, where none is; the report says so.
     """
 
     checkpoint: Path
@@ -54,16 +67,25 @@ class Options(msgspec.Struct, frozen=True):
     targets: tuple[str, ...] = ("cpu",)
     threads: int = 1
     tolerance: Tolerance = Tolerance()
+    tolerance_file: Path | None = None
+    metadata: Path | None = None
     replace: bool = False
     seed: int = 0
     accept_leaks: bool = False
+    accept_inconclusive: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """Where the bundle lies, and its report."""
+    """Where the bundle lies, and its report.
+
+    Attributes:
+        review: the report with pictures of the images whose answer changed: patient data, so beside the bundle and not
+            in it. None where no answer changed.
+    """
 
     bundle: Path
     report: Report
+    review: Path | None
 
 
 class _Export(msgspec.Struct):
@@ -73,6 +95,7 @@ class _Export(msgspec.Struct):
 
 class _Measured(msgspec.Struct):
     rows: tuple[Row, ...]
+    at: str
 
 
 def optimize(options: Options) -> Outcome:
@@ -81,12 +104,12 @@ def optimize(options: Options) -> Outcome:
     Stopped at any point, it goes on from the last finished stage when called again with the same options.
 
     Returns:
-        The bundle and the report. ``report.verdict`` is ``fail`` when nothing compressed passed: the bundle then
-        holds the float forms only.
+        The bundle and the report. Where ``report.verdict`` is not ``pass`` the bundle holds the float forms only,
+        unless an inconclusive one was accepted.
 
     Raises:
         CheckpointError: not a checkpoint of ours, or damaged.
-        DataError: the images are gone, leak, or do not fit the checkpoint.
+        DataError: the images are gone, leak, or do not fit the checkpoint or the tolerance.
         InputError: wrong options, or something else lies at ``out``.
         MachineError: a package, or disk space, is missing.
     """
@@ -95,32 +118,37 @@ def optimize(options: Options) -> Outcome:
     _check_cpu(recipes)
     checkpoint = load_checkpoint(options.checkpoint)
     split = _find_data(checkpoint, options)
+    groupings = _groupings(checkpoint, split, options)
+    check_rule(checkpoint.spec.decision, options.tolerance.threshold)
     digest = hashlib.sha256(options.checkpoint.read_bytes()).hexdigest()
-    destination = options.out or _default_out(options)
+    destination = (options.out or _default_out(options)).absolute()
     if options.threads < 1:
         raise DataError(f"--threads {options.threads}: at least 1 is needed")
+    # Not the tolerance: what was measured does not depend on it, and when it was measured is to be remembered.
     key = {
         "checkpoint": digest,
         "split": split.fingerprint,
         "recipes": [recipe.name for recipe in recipes],
         "threads": options.threads,
-        "tolerance": msgspec.to_builtins(options.tolerance),
         "seed": options.seed,
         "accept_leaks": options.accept_leaks,
         "versions": versions(),
         "cpu": msgspec.to_builtins(this_cpu()),
         "touched": [sample.path.stat().st_mtime_ns for sample in (*split.train, *split.val, *split.test)],
     }
-    check_disk(destination.absolute().parent, options.checkpoint, len(split.test), checkpoint.spec.preprocessing)
-    workspace = Workspace(destination.absolute(), key, replace=options.replace)
+    images = len(split.val) + len(split.test)
+    check_disk(destination.parent, options.checkpoint, images, checkpoint.spec.preprocessing)
+    workspace = Workspace(destination, key, replace=options.replace)
     try:
-        report = _run(workspace, checkpoint, digest, split, recipes, options)
-        publish(workspace.folder / "bundle", destination.absolute())
+        seen = _measured_before(destination, digest, split.fingerprint)
+        report, pictures = _run(workspace, checkpoint, digest, split, groupings, recipes, seen, options)
+        publish(workspace.folder / "bundle", destination)
+        review = _write_review(destination, report, checkpoint, pictures, split)
     except BaseException:
         workspace.close()
         raise
     workspace.remove()
-    return Outcome(destination, report)
+    return Outcome(options.out or _default_out(options), report, review)
 
 
 def _run(
@@ -128,10 +156,13 @@ def _run(
     checkpoint: Checkpoint,
     digest: str,
     split: Split,
+    groupings: Sequence[Grouping],
     recipes: Sequence[Recipe],
+    seen: str,
     options: Options,
-) -> Report:
+) -> tuple[Report, dict[tuple[str, int], Picture]]:
     preprocessing, decision = checkpoint.spec.preprocessing, checkpoint.spec.decision
+    parts = {"test": split.test, "val": split.val}
 
     def calibrate(folder: Path) -> Calibration:
         samples = calibration.choose(split.train, options.seed)
@@ -147,9 +178,13 @@ def _run(
         return _Export(made.parity, made.opset)
 
     def measure(folder: Path) -> _Measured:
-        labelled = label_samples(split.test, decision, preprocessing, folder / "images.npy")
-        found = evaluate(candidates, REFERENCE, decision, preprocessing, labelled, options.tolerance, options.threads)
-        return _Measured(found)
+        at = _now()
+        images = {part: folder / f"{part}.npy" for part in parts}
+        for part, samples in parts.items():
+            label_samples(samples, decision, preprocessing, images[part], f"Reading the {part} images")
+        found = answer(candidates, REFERENCE, preprocessing, images, options.threads)
+        save_logits(folder / "logits.npz", found.logits)
+        return _Measured(found.rows, at)
 
     def check(folder: Path) -> Checks:
         train = [*split.train, *split.val]
@@ -161,37 +196,112 @@ def _run(
     exported, parity = workspace.stage("export", "Exporting to ONNX", _Export, export)
     reference = exported / REFERENCE_FILE
     candidates, problems = emit_all(workspace, recipes, reference, rendered, preprocessing)
-    _, found = workspace.stage("measure", f"Measuring {len(candidates)} variants", _Measured, measure)
-    rows = (*found.rows, *problems)
-    verdict, chosen, reason = choose(rows, recipes)
+    folder, found = workspace.stage("measure", f"Measuring {len(candidates)} variants", _Measured, measure)
+    say("Weighing the evidence")
+    answers = Answers(found.rows, read_logits(folder / "logits.npz"))
+    test, val = (labelled(samples, decision, folder / f"{part}.npy") for part, samples in parts.items())
+    decision = locked(decision, options.tolerance, val, answers.logits["val"][REFERENCE])
+    rows, evidence = weigh(answers, REFERENCE, decision, test, val, options.tolerance, groupings)
+    rows = (*rows, *problems)
+    choice = choose(rows, evidence, recipes, accept_inconclusive=options.accept_inconclusive)
     images = count_by_class(split.test, split.classes)
     report = Report(
         schema=REPORT_SCHEMA,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=_now(),
         model=f"{checkpoint.spec.architecture.split('/')[-1]}: {', '.join(decision.classes)}",
-        verdict=verdict,
-        reason=checks.caution + caution(rows, images) + reason,
-        chosen=chosen,
+        decision=decision,
+        rule=rule_words(options.tolerance.threshold),
+        verdict=choice.verdict,
+        accepted=choice.accepted,
+        reason=choice.reason,
+        cautions=(*checks.cautions, *cautions(rows, images), *split.warnings),
+        chosen=choice.chosen,
         reference=REFERENCE,
         tolerance=options.tolerance,
+        registration=register(options.tolerance_file, min(filter(None, (seen, found.at)))),
         threads=options.threads,
         cpu=this_cpu(),
         images=images,
+        held_out=len(split.test),
+        patients=len(set(test.patients)),
         rows=rows,
+        evidence=evidence,
         provenance={
             "checkpoint": f"{options.checkpoint.name}, sha256 {digest}",
-            "data": f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test images, "
-            f"split {split.fingerprint}",
+            "split": split.fingerprint,
+            "data": f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test images",
             "calibration": f"{len(record.sha256)} training images, seed {record.seed}",
             "export": f"opset {parity.opset}, parity with torch {parity.parity:.1e} of the largest logit",
             "data checks": checks.words,
+            **_told(groupings),
             "versions": versions(),
         },
         checks=checks,
     )
+    flips = {each.variant: each.flips for each in sorted(evidence, key=lambda each: each.variant != choice.chosen)}
+    pictures = draw_cases(
+        flips,
+        split.test,
+        split.folder,
+        test.rendered,
+        candidates[0],
+        {candidate.name: candidate for candidate in candidates},
+        decision,
+        preprocessing,
+        options.threads,
+    )
     say("Writing the bundle")
-    assemble(workspace.folder / "bundle", checkpoint.spec, report, candidates, record, rendered)
-    return report
+    spec = msgspec.structs.replace(checkpoint.spec, decision=decision)
+    assemble(workspace.folder / "bundle", spec, report, choice.kept, candidates, record, rendered)
+    return report, pictures
+
+
+def _groupings(checkpoint: Checkpoint, split: Split, options: Options) -> tuple[Grouping, ...]:
+    """The subgroups of the test images: told before the first stage where they cannot be found."""
+    subgroups = options.tolerance.subgroups
+    if options.metadata:
+        return group_samples(split.test, split.folder, subgroups, options.metadata)
+    source = located(checkpoint.data, options.data, options.checkpoint)
+    table = Path(source.table) if source.table else None
+    return group_samples(split.test, split.folder, subgroups, table, source.image_column)
+
+
+def _told(groupings: Sequence[Grouping]) -> dict[str, dict[str, str]]:
+    """What is to be said of the subgroups."""
+    notes = {grouping.title: "; ".join(grouping.notes) for grouping in groupings if grouping.notes}
+    return {"subgroups": notes} if notes else {}
+
+
+def _write_review(
+    destination: Path,
+    report: Report,
+    checkpoint: Checkpoint,
+    pictures: Mapping[tuple[str, int], Picture],
+    split: Split,
+) -> Path | None:
+    """The report with what shows patients, beside the bundle; an older one goes, for it is of another bundle."""
+    folder = destination.with_name(f"{destination.name}-review")
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    if not any(each.flips for each in report.evidence):
+        return None
+    files = [sample.path.relative_to(split.folder).as_posix() for sample in split.test]
+    write_report(folder, report, msgspec.to_builtins(checkpoint.spec), pictures, files)
+    return folder / HTML
+
+
+def _measured_before(destination: Path, checkpoint: str, split: str) -> str:
+    """When the bundle that is replaced was measured, where it is of the same network and images; else empty."""
+    try:
+        report = from_json((destination / "report.json").read_bytes(), Report, str(destination))
+    except (OSError, InputError):
+        return ""
+    same = checkpoint in report.provenance.get("checkpoint", "") and split == report.provenance.get("split")
+    return report.registration.measured if same else ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _find_data(checkpoint: Checkpoint, options: Options) -> Split:

@@ -5,7 +5,7 @@
     variants/...         the compressed forms
     calibration.json     sha256 of the pixels each INT8 form was calibrated with
     golden.npz           a few inputs with each variant's outputs: the self-test of the machine that will run it
-    report.json, report.html
+    report.json, report.html, report.md, model_card.md
 
 A file is hashed just before it is opened: the folder is to be writable by nobody while it is in use.
 """
@@ -83,19 +83,21 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         schema: of this record; newer ones are refused.
-        verdict: ``pass``, or ``fail``: nothing compressed was as good, and only float forms are here.
+        verdict: ``pass``; ``fail``: nothing compressed was as good; ``inconclusive``: nothing was shown to be. Of the
+            last two only float forms are here, unless ``accepted``.
         reason: why ``chosen`` was chosen, in a sentence.
         chosen: name of the variant to run on a machine like the one it was measured on.
         reference: name of the variant all others were compared with.
         threads: the figures were measured with, and the default of the runtime.
         spec: of the network (``medcompress.trained.spec.ModelSpec``): the runtime reads nothing from it.
+        accepted: an inconclusive form was let through on the maker's word.
         lineage: checkpoint and data fingerprints, tolerance, package versions, CPU of the build machine.
         files: every other file of the bundle.
     """
 
     schema: int
     created: str
-    verdict: Literal["pass", "fail"]
+    verdict: Literal["pass", "fail", "inconclusive"]
     reason: str
     chosen: str
     reference: str
@@ -106,6 +108,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spec: dict[str, Any]
     lineage: dict[str, Any]
     files: dict[str, FileEntry] = {}
+    accepted: bool = False
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]

@@ -13,7 +13,7 @@ from medcompress.benchmarks.tolerance import Tolerance
 @pytest.fixture(scope="session")
 def wide() -> Tolerance:
     """Lets everything pass: an untrained network's scores are chance, and the gate is not what most tests are about."""
-    return Tolerance(auroc_drop=1, sensitivity_drop=1, specificity_drop=1, flips=1, probability_change=1)
+    return Tolerance(auroc_drop=1, sensitivity_drop=1, specificity_drop=1, ece_rise=1, flips=1, probability_change=1)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_optimize(checkpoint: Path, tmp_path: Path, capsys) -> None:
     wide = tmp_path / "wide.yaml"
-    wide.write_text("auroc_drop: 1\nsensitivity_drop: 1\nspecificity_drop: 1\nflips: 1\nprobability_change: 1\n")
+    margins = ("auroc_drop", "sensitivity_drop", "specificity_drop", "ece_rise", "flips", "probability_change")
+    wide.write_text("".join(f"{name}: 1\n" for name in margins))
     out = tmp_path / "bundle"
     arguments = ["optimize", str(checkpoint), "--int8", "--target", "cpu-avx2", "--out", str(out), "--json"]
     assert run([*arguments, "--tolerance", str(wide)]) == 0

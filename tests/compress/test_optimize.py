@@ -14,13 +14,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from medcompress.benchmarks.evaluation import Row
 from medcompress.benchmarks.progress import console
 from medcompress.benchmarks.report.record import Report
+from medcompress.benchmarks.row import Row
 from medcompress.benchmarks.tolerance import Tolerance
 from medcompress.cli.main import run
 from medcompress.compress import emission, environment
-from medcompress.compress.choice import caution, choose
+from medcompress.compress.choice import Choice, cautions, choose
 from medcompress.compress.optimize import Options, optimize
 from medcompress.compress.recipes import REFERENCE, select
 from medcompress.runtime.bundle import open_bundle
@@ -51,41 +51,70 @@ def rows(**changes: tuple[str, float | None]) -> list[Row]:
     return [row(name, precision, status, ms) for name, (precision, status, ms) in every.items()]
 
 
+def choice(found: list[Row], recipes=RECIPES, *, accept: bool = False) -> Choice:
+    return choose(found, (), recipes, accept_inconclusive=accept)
+
+
 def test_the_fastest_that_passed_is_chosen() -> None:
-    verdict, chosen, reason = choose(
-        rows(onnxruntime_int8_vnni=("pass", 2.0), openvino_int8_vnni=("fail: x", 1.0)), RECIPES
-    )
-    assert (verdict, chosen) == ("pass", "onnxruntime-int8-vnni")
-    assert "5.0 times" in reason
-    assert reason.endswith("Refused: openvino-int8-vnni.")
+    found = choice(rows(onnxruntime_int8_vnni=("pass", 2.0), openvino_int8_vnni=("fail: x", 1.0)))
+    assert (found.verdict, found.chosen) == ("pass", "onnxruntime-int8-vnni")
+    assert "5.0 times" in found.reason
+    assert found.reason.endswith("Refused: openvino-int8-vnni.")
+    assert "openvino-int8-vnni" not in found.kept
+
+
+COMPRESSED = ("openvino_bf16", "onnxruntime_int8_vnni", "onnxruntime_int8_avx2", "openvino_int8_vnni")
+
+
+def test_what_is_inconclusive_is_kept_out_unless_it_is_accepted() -> None:
+    states: dict[str, tuple[str, float | None]] = dict.fromkeys(COMPRESSED, ("fail: sensitivity falls by 0.05", 1.0))
+    states["openvino_int8_avx2"] = ("inconclusive: 20 images are too few", 2.0)
+    found = choice(rows(**states))
+    assert (found.verdict, found.accepted, found.chosen) == ("inconclusive", False, "openvino-fp32")
+    assert set(found.kept) == {REFERENCE, "openvino-fp32"}
+    found = choice(rows(**states), accept=True)
+    assert (found.verdict, found.accepted, found.chosen) == ("inconclusive", True, "openvino-int8-avx2")
+    assert set(found.kept) == {REFERENCE, "openvino-fp32", "openvino-int8-avx2"}
+    assert "on the maker's word: 20 images are too few" in found.reason
+
+
+def test_what_is_shown_goes_before_what_is_accepted() -> None:
+    states: dict[str, tuple[str, float | None]] = {"openvino_bf16": ("inconclusive: few", 1.0)}
+    found = choice(rows(**states), accept=True)
+    assert (found.verdict, found.accepted) == ("pass", False)
+    assert "openvino-bf16" not in found.kept
+
+
+def test_accepting_the_inconclusive_does_not_accept_a_failure() -> None:
+    states: dict[str, tuple[str, float | None]] = dict.fromkeys((*COMPRESSED, "openvino_int8_avx2"), ("fail: x", 1.0))
+    found = choice(rows(**states), accept=True)
+    assert (found.verdict, found.accepted, found.chosen) == ("fail", False, "openvino-fp32")
 
 
 def test_it_may_be_a_float_form() -> None:
-    assert choose(rows(openvino_bf16=("pass", 1.0)), RECIPES)[:2] == ("pass", "openvino-bf16")
-    assert choose(rows(openvino_fp32=("pass", 1.0)), RECIPES)[:2] == ("pass", "openvino-fp32")
+    assert choice(rows(openvino_bf16=("pass", 1.0))).chosen == "openvino-bf16"
+    assert choice(rows(openvino_fp32=("pass", 1.0))).chosen == "openvino-fp32"
 
 
 def test_where_no_compressed_form_passes_the_float_model_is_kept_and_the_reason_given() -> None:
-    names = ("openvino_bf16", "onnxruntime_int8_vnni", "onnxruntime_int8_avx2", "openvino_int8_vnni")
-    failing: dict[str, tuple[str, float | None]] = dict.fromkeys(names, ("fail: sensitivity falls by 0.05", 1.0))
+    failing: dict[str, tuple[str, float | None]] = dict.fromkeys(COMPRESSED, ("error: SIGSEGV", None))
     failing["openvino_int8_avx2"] = ("error: SIGSEGV", None)
-    verdict, chosen, reason = choose(rows(**failing), RECIPES)
-    assert (verdict, chosen) == ("fail", "openvino-fp32")
-    assert reason.startswith("No compressed form passed")
-    assert "sensitivity falls by 0.05" in reason
-    assert "SIGSEGV" in reason
+    found = choice(rows(**failing))
+    assert (found.verdict, found.chosen) == ("fail", "openvino-fp32")
+    assert found.reason.startswith("No compressed form passed")
+    assert "SIGSEGV" in found.reason
 
 
 def test_a_cpu_that_runs_no_lower_precision_is_no_refusal_unless_int8_was_asked_for() -> None:
     floats = select(["cpu"], int8=False)
     found = [row(REFERENCE, "fp32", "reference", 2.0), row("openvino-fp32", "fp32", "pass", 1.0)]
     found.append(row("openvino-bf16", "bf16", "not run here: needs a CPU with bf16", None))
-    assert choose(found, floats)[:2] == ("pass", "openvino-fp32")
+    assert choice(found, floats).chosen == "openvino-fp32"
     vnni = select(["cpu-vnni"], int8=True)
     found += [
         row(recipe.name, "int8", "not run here: needs a CPU with vnni", None) for recipe in vnni if recipe.emitted
     ]
-    assert choose(found, vnni)[0] == "fail"
+    assert choice(found, vnni).verdict == "fail"
 
 
 def test_targets_select_the_recipes() -> None:
@@ -116,7 +145,7 @@ def test_the_bundle_holds_the_evidence(pristine_bundle: Path, checkpoint: Path) 
 
 def test_a_gate_that_says_no_keeps_the_float_model_only(checkpoint: Path, tmp_path: Path) -> None:
     # With no margin at all, one last bit of a probability is too much.
-    none = Tolerance(0, 0, 0, 0, 0)
+    none = Tolerance(0, 0, 0, 0, 0, 0)
     out = tmp_path / "bundle"
     report = optimize(Options(checkpoint, out=out, int8=True, targets=("cpu-avx2",), tolerance=none)).report
     assert report.verdict == "fail"
@@ -127,12 +156,11 @@ def test_a_gate_that_says_no_keeps_the_float_model_only(checkpoint: Path, tmp_pa
 
 
 def test_figures_that_mean_little_are_said_to_first(pristine_bundle: Path) -> None:
-    reason = _report(pristine_bundle).reason
-    assert reason.startswith("CAUTION: ")
-    assert "few" in reason, "the phantoms of the tests have a handful of test images"
-    assert caution([row(REFERENCE, "fp32", "reference")], {"A": 30, "B": 300}) == ""
+    told = " ".join(_report(pristine_bundle).cautions)
+    assert "few" in told, "the phantoms of the tests have a handful of test images"
+    assert cautions([row(REFERENCE, "fp32", "reference")], {"A": 30, "B": 300}) == ()
     chance = Row(REFERENCE, "onnxruntime", "fp32", 1, "reference", auroc=0.55)
-    assert "hardly tells the classes apart" in caution([chance], {"A": 100, "B": 100})
+    assert "hardly tells the classes apart" in cautions([chance], {"A": 100, "B": 100})[0]
 
 
 def test_what_cannot_be_proven_here_is_told_at_once(checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
@@ -246,7 +274,7 @@ def test_a_quantizer_that_fails_costs_its_own_form_only(
 
 def start(checkpoint: Path, out: Path) -> subprocess.Popen[str]:
     tolerance = out.with_name("tolerance.yaml")
-    tolerance.write_text("\n".join(f"{name}: 1" for name in Tolerance.__struct_fields__))
+    tolerance.write_text("".join(f"{name}: 1\n" for name in Tolerance.__struct_fields__[:6]))
     command = [sys.executable, "-m", "medcompress.cli.main", "optimize", str(checkpoint), "--int8", "--out", str(out)]
     command += ["--target", "cpu-avx2", "--tolerance", str(tolerance)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -274,7 +302,7 @@ def test_killed_at_any_stage_it_leaves_no_bundle_and_goes_on(checkpoint: Path, t
     assert child.returncode == 0, said
     assert said.count("done before") == 6, "checks, calibration, export, both INT8 forms and the measurement were kept"
     assert verify(out).runs
-    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "tolerance.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} - {"bundle-review"} == {"bundle", "tolerance.yaml"}
 
 
 def test_ctrl_c_ends_with_one_line_and_code_130(checkpoint: Path, tmp_path: Path) -> None:
@@ -315,11 +343,10 @@ def test_leaks_go_on_only_when_accepted_and_the_report_says_so(
     with pytest.raises(DataError, match=r"1 of \d+ held-out images are training images too.*--accept-leaks"):
         optimize(options)
     report = optimize(msgspec.structs.replace(options, accept_leaks=True)).report
-    assert report.reason.startswith("CAUTION: leaks were accepted (1 of ")
+    assert report.cautions[0].startswith("Leaks were accepted (1 of ")
     assert report.checks is not None
     assert report.checks.accepted
     page = (tmp_path / "b" / "report.html").read_text()
-    assert "Data checks" in page
     assert "--accept-leaks" in page
     assert "patient9999" not in page, "a report travels: it names no file"
 

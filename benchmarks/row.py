@@ -1,0 +1,63 @@
+"""One line of the table: a form of the model, how well it answers and how fast."""
+
+from __future__ import annotations
+
+import msgspec
+
+# Fields of a Row that come from the labelled images, and are stored in a bundle.
+ACCURACY_FIGURES = (
+    "auroc",
+    "auroc_drop",
+    "auroc_drop_bound",
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "probability_change",
+    "flips",
+)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One line of the table.
+
+    Attributes:
+        precision: executed, as the engine tells it; as asked for where it did not run.
+        auroc_drop: reference minus this one; negative is better than the reference.
+        auroc_drop_bound: it is at most this with 95 % confidence (DeLong, one-sided, paired); two classes only.
+        flips: images whose answer differs from the reference's.
+        speedup_vs_reference, speedup_vs_eager: by medians; against the baseline (torch eager) where it was timed.
+        quantiles_ms: of the single runs, at the percents of :data:`medcompress.benchmarks.timing.latency.QUANTILES`.
+        p50_low_ms, p50_high_ms: 95 % interval of the median.
+        status: ``reference``, ``pass``, ``inconclusive: ...``, ``fail: ...``, ``baseline`` (latency only), ``measured``
+            (no labelled images were given), ``not run here: ...`` or ``error: ...``.
+    """
+
+    name: str
+    engine: str
+    precision: str
+    size_bytes: int
+    status: str
+    auroc: float | None = None
+    auroc_drop: float | None = None
+    auroc_drop_bound: float | None = None
+    accuracy: float | None = None
+    sensitivity: float | None = None
+    specificity: float | None = None
+    probability_change: float | None = None
+    flips: int | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    runs: int | None = None
+    speedup_vs_reference: float | None = None
+    speedup_vs_eager: float | None = None
+    device: str | None = None
+    threads: int | None = None
+    p99_ms: float | None = None
+    p50_low_ms: float | None = None
+    p50_high_ms: float | None = None
+    quantiles_ms: tuple[float, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate lets it through; the reference always is."""
+        return self.status in {"pass", "reference"}
