@@ -214,7 +214,7 @@ def _run(
         verdict=choice.verdict,
         accepted=choice.accepted,
         reason=choice.reason,
-        cautions=(*checks.cautions, *cautions(rows, images), *split.warnings),
+        cautions=(*checks.cautions, *cautions(rows, images)),
         chosen=choice.chosen,
         reference=REFERENCE,
         tolerance=options.tolerance,
@@ -236,7 +236,7 @@ def _run(
             **_told(groupings),
             "versions": versions(),
         },
-        checks=checks,
+        checks=msgspec.structs.replace(checks, notes=split.warnings),
     )
     flips = {each.variant: each.flips for each in sorted(evidence, key=lambda each: each.variant != choice.chosen)}
     pictures = draw_cases(

@@ -20,6 +20,7 @@ class Checks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         leaks: what :attr:`medcompress.benchmarks.data.leaks.Leaks.findings` says.
         accepted: the leaks spoil the figures, and the maker went on.
         confounding: how the files give a class away; empty where they do not.
+        notes: what was noted about the data, such as patient names that stand in two parts.
         confounding_auroc: see :class:`medcompress.benchmarks.data.confounding.Confounding`.
     """
 
@@ -29,6 +30,7 @@ class Checks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accepted: bool = False
     confounding: str = ""
     confounding_auroc: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def cautions(self) -> tuple[str, ...]:
