@@ -122,7 +122,7 @@ def _local(
 
     manifest = bundle.manifest
     found = images_to_judge(
-        manifest.decision.classes, None, str(manifest.lineage), None if source else data, source, part
+        manifest.decision.classes, None, str(manifest.lineage.get("split", "")), None if source else data, source, part
     )
     return Local(
         found.samples,

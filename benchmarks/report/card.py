@@ -11,7 +11,7 @@ from typing import Any
 
 from ..evidence import Evidence
 from . import evidence_tables
-from .headline import key_figures, standing, subject
+from .headline import key_figures, reasons, standing, subject
 from .limits import limits
 from .loss_tables import class_tables, group_table
 from .markdown import bullets, escaped, facts, text_table
@@ -40,7 +40,7 @@ def render_card(report: Report, spec: Mapping[str, Any]) -> str:
         _FRONT,
         f"# Model card: {escaped(report.model)}",
         f"**{RESEARCH_USE}**",
-        f"**{verdict_word(report.verdict, report.accepted)}.** {meaning(report)} {escaped(report.reason)}",
+        f"**{verdict_word(report.verdict, report.accepted)}.** {meaning(report)} {escaped(' '.join(reasons(report, evidence)))}",
         *(f"**Caution:** {escaped(caution)}" for caution in report.cautions),
         "## Model details",
         facts(_details(report, spec)),
@@ -105,10 +105,9 @@ def _factors(report: Report, evidence: Evidence | None) -> list[str]:
         )
         return [said]
     names = ", ".join(dict.fromkeys(each.by for each in evidence.groups))
-    several = report.decision.kind != "binary"
     return [
         escaped(f"Evaluated: {names}. Others (scanner, site, skin type, ...) were not looked at, unless named here."),
-        text_table(group_table(evidence, report.tolerance, several)),
+        text_table(group_table(evidence, report.tolerance, report.decision)),
     ]
 
 

@@ -5,72 +5,69 @@ from __future__ import annotations
 from ...runtime.decision import Decision
 from ..evidence import Evidence, Flip
 from ..tolerance import Tolerance
-from ..verdict import Criterion
-from .headline import by_gravity, criterion_strip
-from .tables import Cell, Column, Table, outcome_cell
-from .words import FIGURES, HARM, KINDS, NONE, interval, interval_title, number, percent
+from .headline import by_gravity, criterion_strip, explained, settled_by, title_of
+from .tables import Cell, Column, Table, filled, outcome_cell
+from .words import FIGURES, HARM, KINDS, beside, interval, interval_title, number, percent
 
 FLIPS_SHOWN = 100
+LOW_IS_BETTER = ("ece", "brier")
 
 
 def criteria_table(evidence: Evidence, tolerance: Tolerance) -> Table:
     """Every margin and what became of it, the worst first."""
     columns = (
-        Column("margin of", words=True),
+        Column("figure", words=True),
         Column("loss"),
         Column(f"at most ({percent(tolerance.confidence, 0)})"),
         Column("margin"),
         Column("outcome", words=True),
         Column("loss and bound against the margin", drawn=True),
         Column("images / patients"),
-        Column("more patients to settle it"),
-        Column("what was found, and how", words=True),
+        Column("more patients to settle it", words=True),
+        Column("how the bound was found", words=True),
     )
     rows = tuple(
         (
-            _of(each),
-            number(each.loss),
-            number(each.bound) if each.bound is not None else NONE,
+            title_of(each),
+            beside(each.loss, each.margin),
+            beside(each.bound, each.margin),
             f"{each.margin:g}",
             outcome_cell(each.outcome),
             Cell(strip=criterion_strip(each)),
             f"{each.images:,} / {each.patients:,}",
-            _settle(each),
-            f"{_sentence(each.reason)} {_sentence(each.method)}",
+            settled_by(each),
+            each.method if explained(each) else f"{each.method}; {each.reason}",
         )
         for each in by_gravity(evidence.verdict.criteria)
     )
-    return Table(f"Criteria, {evidence.variant}", columns, rows, empty="no margin was held against it")
+    caption = f"Losses of {evidence.variant} against the margins, the worst first"
+    return filled(Table(caption, columns, rows, empty="no margin was held against it"))
 
 
-def change_table(evidence: Evidence, tolerance: Tolerance) -> Table:
-    """Every figure over all, of both, and the paired difference."""
-    titles = ("reference", "variant", "difference", interval_title(tolerance))
+def other_table(evidence: Evidence, tolerance: Tolerance) -> Table:
+    """Figures over all images that have no table of their own, as losses too."""
+    titles = ("reference", "variant", "loss", interval_title(tolerance))
     columns = (Column("figure", words=True), *map(Column, titles), Column("note", words=True))
-    rows = tuple(
-        (
-            FIGURES.get(name, name),
-            number(each.reference),
-            number(each.variant),
-            number(each.difference.value),
-            interval(each.difference.low, each.difference.high),
-            each.difference.reason,
-        )
-        for name, each in evidence.changes.items()
-    )
-    return Table(f"All figures, {evidence.variant} (difference: variant minus reference)", columns, rows)
+    known = {"auroc", "sensitivity", "specificity"} if len(evidence.classes) == 1 else set()
+    rows = []
+    for name, each in evidence.changes.items():
+        if name in known:
+            continue
+        value, low, high = each.difference.value, each.difference.low, each.difference.high
+        if name not in LOW_IS_BETTER:
+            value, low, high = (None if end is None else -end for end in (value, high, low))
+        figures = (number(each.reference), number(each.variant), number(value), interval(low, high))
+        rows.append((FIGURES.get(name, name), *figures, each.difference.reason))
+    return filled(Table(f"Other figures over all images, {evidence.variant}", columns, tuple(rows)))
 
 
-def agreement_table(evidence: Evidence, tolerance: Tolerance) -> Table:
+def agreement_table(evidence: Evidence) -> Table:
     """How alike the two models answer, whatever the truth."""
     found = evidence.agreement
-    bound = f"at most {percent(found.bound)} with {percent(tolerance.confidence, 0)} confidence"
     rows = (
-        ("changed answers", f"{found.flips} of {found.images:,} ({percent(found.share)})", bound),
-        ("Cohen's kappa of the answers", number(found.kappa), "1: the same answers; – : both give one answer alone"),
+        ("kappa of the answers", number(found.kappa), "1: the same answers; a dash: both give one answer alone"),
         ("largest change of a probability", number(found.largest_change), "of any image"),
-        ("the same, of 99 % of the images", number(found.p99_change), "without the most extreme one in a hundred"),
-        ("largest change of a raw output", number(found.largest_logit_change), "before it becomes a probability"),
+        ("change of a probability in 99 % of the images", number(found.p99_change), "at most this"),
         ("rank correlation", number(found.rank_correlation), "Spearman; 1: both put the images in the same order"),
     )
     columns = (Column("agreement", words=True), Column("value"), Column("what it says", words=True))
@@ -78,32 +75,30 @@ def agreement_table(evidence: Evidence, tolerance: Tolerance) -> Table:
 
 
 def operating_table(evidence: Evidence, decision: Decision) -> Table:
-    """The locked thresholds beside those the variant's own validation scores would give."""
-    own = evidence.operating
+    """The locked thresholds, where there are several, beside those the variant's own validation scores would give."""
+    own = {} if evidence.operating is None else evidence.operating.thresholds
     places = [decision.positive_index] if decision.kind == "binary" else range(len(decision.classes))
     rows = []
     for c in places:
         locked, name = decision.threshold_of(c), decision.classes[c]
-        found = None if own is None else own.thresholds.get(name)
+        found = own.get(name)
         moved = None if found is None or locked is None else found - locked
-        rows.append((name, "likeliest" if locked is None else number(locked), number(found), number(moved)))
+        rows.append((name, number(locked), number(found), number(moved)))
     columns = (Column("class", words=True), Column("locked"), Column("the variant's own"), Column("apart by"))
-    return Table(f"Thresholds, {evidence.variant}", columns, tuple(rows))
+    shown = rows if own or len(rows) > 1 else []
+    return filled(Table(f"Thresholds, {evidence.variant}", columns, tuple(shown)))
 
 
 def flip_table(evidence: Evidence, shown: int = FLIPS_SHOWN) -> Table:
     """Images whose answer changed, the gravest first; the rest is counted by the caller."""
+    titles = ("reference", "variant", "threshold", "reference from it", "variant from it", "image")
     columns = (
         Column("case"),
         Column("what happened", words=True),
         Column("truth", words=True),
         Column("reference → variant", words=True),
         Column("probability of", words=True),
-        Column("reference"),
-        Column("variant"),
-        Column("threshold"),
-        Column("beyond it by"),
-        Column("image"),
+        *map(Column, titles),
     )
     rows = tuple(
         (
@@ -112,33 +107,20 @@ def flip_table(evidence: Evidence, shown: int = FLIPS_SHOWN) -> Table:
             flip.truth,
             f"{flip.reference} → {flip.variant}",
             flip.of,
-            number(flip.reference_probability, 3),
-            number(flip.variant_probability, 3),
-            NONE if flip.threshold is None else number(flip.threshold, 3),
-            NONE if flip.threshold is None else number(abs(flip.variant_probability - flip.threshold), 3),
+            number(flip.reference_probability),
+            number(flip.variant_probability),
+            number(flip.threshold),
+            number(flip.reference_distance),
+            number(flip.variant_distance),
             f"#{flip.index} {flip.sha256[:10]}",
         )
         for flip in evidence.flips[:shown]
     )
     empty = "No answer changed: the variant answers every held-out image as the reference does."
-    return Table(f"Changed answers, {evidence.variant}", columns, rows, empty=empty)
+    return filled(Table(f"Changed answers, {evidence.variant}", columns, rows, empty=empty))
 
 
 def kind_cell(flip: Flip) -> Cell:
     """What happened to one image; what harms is marked."""
     harms = flip.kind in HARM
     return Cell(KINDS.get(flip.kind, (flip.kind,))[0], "fail" if harms else "", "✗" if harms else "")
-
-
-def _of(criterion: Criterion) -> str:
-    return FIGURES.get(criterion.figure, criterion.figure) + (f": {criterion.of}" if criterion.of else "")
-
-
-def _settle(criterion: Criterion) -> str:
-    if criterion.more_patients is not None:
-        return f"about {criterion.more_patients:,}"
-    return "none would" if criterion.outcome == "inconclusive" else NONE
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}" if words else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..evidence import Curve, Evidence
 from ..row import Row
 from ..timing.latency import QUANTILES
+from .headline import marked_name
 from .plot_style import short_name, square
 from .record import Report
 from .svg import LINE, MUTED, OUTCOME, REFERENCE, VARIANT, inline_svg
@@ -65,11 +66,13 @@ def latency_figure(key: str, report: Report, shown: str) -> str:
             ax.plot([at[25], at[75]], [place, place], color=colour, linewidth=9, solid_capstyle="butt", alpha=0.55)
             ax.plot([at[50]] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2.4)
             ax.plot([at[1], at[99]], [place, place], ".", color=colour, markersize=4)
-        _names(ax, [_marked(row, report) for row in rows])
+        _names(ax, [marked_name(report, row.name) for row in rows])
         ax.set_xlim(0, 1.04 * max(row.quantiles_ms[-1] for row in rows))
         ax.set_xlabel("ms for one image")
 
-    told = "; ".join(f"{row.name}: median {number(row.p50_ms, 2)} ms, p99 {number(row.p99_ms, 2)} ms" for row in rows)
+    told = "; ".join(
+        f"{row.name}: median {number(row.p50_ms, 2)} ms, 99 % within {number(row.p99_ms, 2)} ms" for row in rows
+    )
     return inline_svg(key, "Latency of every variant", f"{told}.", draw, (6.8, 0.8 + 0.38 * len(rows)))
 
 
@@ -91,7 +94,7 @@ def size_figure(key: str, report: Report, shown: str) -> str:
                 textcoords="offset points",
                 va="center",
             )
-        _names(ax, [_marked(row, report) for row in rows])
+        _names(ax, [marked_name(report, row.name) for row in rows])
         ax.set_xlim(0, 1.16 * max(row.size_bytes for row in rows) / 1e6)
         ax.set_xlabel("MB on disk")
 
@@ -118,12 +121,18 @@ def trade_figure(key: str, report: Report) -> str:
             ax.plot(ms, auroc, marker, color=colour, markersize=8, zorder=3, clip_on=False)
         values = [auroc for _, auroc, _ in found]
         room = max(0.15 * (max(values) - min(values)), 0.0005)
-        ax.set_ylim(min(values) - room, max(values) + room)
+        base, margin = report.reference_row.auroc, report.tolerance.auroc_drop
+        if base is not None:
+            # Without the margin in sight, differences that mean nothing fill the picture.
+            ax.axhline(base - margin, color=OUTCOME["fail"], linewidth=1.2, linestyle=(0, (2, 2)), zorder=1)
+            values += [base - margin, base + margin / 2]
+            room = max(room, 0.15 * margin)
+        ax.set_ylim(max(0, min(values) - room), min(1, max(values) + room))
         ax.set_xlim(0, 1.08 * max(ms for ms, _, _ in found))
         ax.set_xlabel("median ms for one image (left is faster)")
         ax.set_ylabel("AUROC (up is better)")
         ax.ticklabel_format(axis="y", useOffset=False)
-        _labels_beside(ax, [(ms, auroc, _marked(row, report)) for ms, auroc, row in found])
+        _labels_beside(ax, [(ms, auroc, marked_name(report, row.name)) for ms, auroc, row in found])
 
     told = "; ".join(f"{row.name}: {ms:.2f} ms, AUROC {auroc:.4f}, {_outcome(row)}" for ms, auroc, row in found)
     height = max(3.9, 1.2 + 0.28 * len(found))
@@ -222,10 +231,6 @@ def _names(ax: Axes, names: Sequence[str]) -> None:
 
 def _colour(row: Row, report: Report, shown: str) -> str:
     return VARIANT if row.name == shown else REFERENCE if row.name == report.reference else MUTED
-
-
-def _marked(row: Row, report: Report) -> str:
-    return f"{row.name} (chosen)" if row.name == report.chosen else row.name
 
 
 def _outcome(row: Row) -> str:

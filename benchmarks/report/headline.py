@@ -11,7 +11,12 @@ from ..row import Row
 from ..verdict import GRAVITY, Criterion, Outcome
 from .record import Report
 from .strip import Strip, margin_scale
-from .words import KINDS, count, megabytes, number, percent
+from .words import FIGURES, KINDS, about, beside, count, megabytes, number, percent, shift
+
+# Open questions that the first screen names; all stand in the criteria.
+_OPEN = 3
+# Beyond so many times as many patients no study will settle it.
+_OUT_OF_REACH = 100
 
 
 class KeyFigure(msgspec.Struct, frozen=True):
@@ -32,12 +37,13 @@ class KeyFigure(msgspec.Struct, frozen=True):
 def subject(report: Report) -> Evidence | None:
     """Whose figures the page is about.
 
-    The chosen variant's; where the verdict is no, of those that were refused the one that came nearest: the reader is
-    to see what the no rests on, and the chosen one is then a float form that nobody doubts.
+    The chosen variant's; where it passed and the verdict is no all the same, of those that were refused the one that
+    came nearest: the reader is to see what the no rests on, and the chosen one is then a float form that nobody doubts.
     """
-    if report.verdict == "pass" or report.accepted:
-        return report.chosen_evidence
-    return nearest(report.evidence) or report.chosen_evidence
+    chosen = report.chosen_evidence
+    if report.verdict == "pass" or (chosen is not None and chosen.verdict.outcome != "pass"):
+        return chosen
+    return nearest(report.evidence) or chosen
 
 
 def row_of(report: Report, name: str) -> Row | None:
@@ -51,15 +57,76 @@ def by_gravity(criteria: tuple[Criterion, ...]) -> list[Criterion]:
 
 
 def standing(report: Report, evidence: Evidence) -> str:
-    """What the variant is to the verdict, in a sentence."""
+    """Whose figures are shown, and what the variant is to the verdict."""
     name = evidence.variant
-    if name == report.chosen and name == report.reference:
-        return f"{name}, the uncompressed reference, is what is left; it is compared with itself here"
-    if name == report.chosen:
-        return f"the figures are those of {name}, the form that was chosen"
-    return (
-        f"the figures are those of {name}, the form that came nearest and was refused; kept instead is {report.chosen}"
-    )
+    if name == report.reference:
+        return f"{name}, the uncompressed reference, beside itself"
+    what = "the chosen form" if name == report.chosen else "refused, the one that came nearest"
+    return f"{name} ({what}) beside the uncompressed {report.reference}"
+
+
+def reasons(report: Report, evidence: Evidence | None) -> tuple[str, ...]:
+    """Why the verdict is what it is; of an open one, what would settle it."""
+    if evidence is None or evidence.variant == report.chosen:
+        return (report.reason,)
+    outcome, kept = evidence.verdict.outcome, f"Kept is {report.chosen}, which is not compressed."
+    why = "" if outcome == "inconclusive" else f": {evidence.verdict.reason}"
+    return (f"Nearest came {evidence.variant}{why}. {kept}",)
+
+
+def settling(evidence: Evidence | None) -> tuple[str, ...]:
+    """Of every criterion left open, what these images can show and how many more patients are needed."""
+    if evidence is None or evidence.verdict.outcome != "inconclusive":
+        return ()
+    open_ = [each for each in evidence.verdict.criteria if each.outcome == "inconclusive"]
+    open_.sort(key=lambda each: -(each.more_patients or 0))
+    rest = len(open_) - _OPEN
+    return (*map(_open, open_[:_OPEN]), *((f"{rest} more stand in the criteria",) if rest > 0 else ()))
+
+
+def explained(criterion: Criterion) -> bool:
+    """Whether loss, bound and margin alone tell the outcome; else its reason must be read."""
+    if criterion.loss is None:
+        return False
+    bound = criterion.loss if criterion.bound is None else criterion.bound
+    if criterion.outcome == "fail":
+        return criterion.loss > criterion.margin
+    return (bound <= criterion.margin) == (criterion.outcome == "pass")
+
+
+def title_of(criterion: Criterion) -> str:
+    """Figure and class."""
+    return FIGURES.get(criterion.figure, criterion.figure) + (f" of {criterion.of}" if criterion.of else "")
+
+
+def settled_by(criterion: Criterion) -> str:
+    """How many more patients, and of which kind, would settle what is open; empty where nothing is."""
+    more = criterion.more_patients
+    if criterion.outcome != "inconclusive":
+        return ""
+    if more is None:
+        return "no number would"
+    if more > _OUT_OF_REACH * max(1, criterion.patients):
+        return f"out of reach: more than {_OUT_OF_REACH} times as many"
+    of = criterion.of or "the finding"
+    kind = {"sensitivity": f" with {of}", "specificity": f" without {of}"}.get(criterion.figure, "")
+    return about(more) + (kind if explained(criterion) or kind else " of the rarest class")
+
+
+def marked_name(report: Report, name: str) -> str:
+    """With what became of it."""
+    if name != report.chosen:
+        return name
+    return f"{name} ({'chosen' if report.verdict == 'pass' or report.accepted else 'kept'})"
+
+
+def _open(criterion: Criterion) -> str:
+    if explained(criterion) and criterion.bound is not None:
+        shown = f"these images can show a margin of {beside(criterion.bound, criterion.margin)}"
+        shown += f", {criterion.margin:g} was asked for"
+    else:
+        shown = criterion.reason.partition(": ")[2] or criterion.reason
+    return f"{title_of(criterion)}: {shown}; more patients needed: {settled_by(criterion)} (now {criterion.patients:,})"
 
 
 def key_figures(report: Report, evidence: Evidence) -> tuple[KeyFigure, ...]:
@@ -89,7 +156,7 @@ def criterion_strip(criterion: Criterion) -> Strip | None:
     if criterion.loss is None:
         return None
     bound = criterion.loss if criterion.bound is None else criterion.bound
-    at_most = "" if criterion.bound is None else f", at most {number(bound)}"
+    at_most = "" if criterion.bound is None else f", at most {beside(bound, criterion.margin)}"
     label = f"loss {number(criterion.loss)}{at_most}, margin {criterion.margin:g}: {criterion.outcome}"
     scale = margin_scale(criterion.margin, (criterion.loss, bound))
     return Strip(criterion.loss, criterion.loss, bound, scale, label)
@@ -119,22 +186,24 @@ def _proportion(report: Report, evidence: Evidence, figure: str) -> KeyFigure:
         title, mean = f"{title}, mean of {len(evidence.classes)}", evidence.changes.get(figure)
         if mean is None:
             return KeyFigure(title, "not known", detail, outcome, strip)
-        return KeyFigure(title, f"{number(mean.reference, 3)} → {number(mean.variant, 3)}", detail, outcome, strip)
-    title = f"{title}, worst of {len(evidence.classes)}" if several else title
+        return KeyFigure(title, f"{number(mean.reference)} → {number(mean.variant)}", detail, outcome, strip)
+    title = f"{title} of {judged.of}" if several else title
     part = next((getattr(each, figure) for each in evidence.classes if judged.of in ("", each.name)), None)
     if part is None or part.reference is None:
         return KeyFigure(title, "not known", (judged.of, judged.reason), outcome)
     changed = f"{part.lost} lost, {part.gained} gained, of {part.images:,} images"
-    detail = (*((judged.of,) if several else ()), *detail, changed)
-    return KeyFigure(title, f"{number(part.reference, 3)} → {number(part.variant, 3)}", detail, outcome, strip)
+    worst = f"of {len(evidence.classes)} the one that is worst against its margin"
+    detail = (*detail, changed, *((worst,) if several else ()))
+    return KeyFigure(title, f"{number(part.reference)} → {number(part.variant)}", detail, outcome, strip)
 
 
 def _changed(report: Report, evidence: Evidence) -> KeyFigure:
     judged, agreement = _worst(evidence, "flips"), evidence.agreement
-    value = f"{agreement.flips} of {agreement.images:,} ({percent(agreement.share)})"
+    value = f"{agreement.flips:,} of {agreement.images:,} ({percent(agreement.share)})"
     detail = [flip_counts(evidence) or "no answer changed"]
     if judged is not None:
-        detail.append(f"margin {percent(judged.margin)}")
+        sure = percent(report.tolerance.confidence, 0)
+        detail.append(f"at most {percent(judged.bound)} ({sure} confidence), {percent(judged.margin)} allowed")
     return KeyFigure("Changed answers", value, tuple(detail), None if judged is None else judged.outcome)
 
 
@@ -159,10 +228,12 @@ def _against(report: Report, judged: Criterion | None) -> tuple[tuple[str, ...],
         return ("no margin was held against it",), None, None
     if judged.loss is None:
         return (judged.reason,), judged.outcome, None
-    bound = (
-        "no bound can be given"
-        if judged.bound is None
-        else f"at most {number(judged.bound)} with {percent(report.tolerance.confidence, 0)} confidence"
-    )
-    detail = (f"loss {number(judged.loss)}", bound, f"margin {judged.margin:g}")
+    sure = percent(report.tolerance.confidence, 0)
+    bound = "no bound can be given"
+    if judged.bound is not None:
+        worst = beside(abs(judged.bound), judged.margin)
+        bound = f"{'at most' if judged.bound >= 0 else 'at least'} {worst} {'worse' if judged.bound >= 0 else 'better'}"
+        bound += f" ({sure} confidence)"
+    told = () if explained(judged) else (judged.reason,)
+    detail = (f"measured: {shift(judged.loss)}", bound, f"{judged.margin:g} worse is allowed", *told)
     return detail, judged.outcome, criterion_strip(judged)

@@ -9,7 +9,7 @@ from typing import Any
 from ...runtime.errors import missing_package
 from ..evidence import Evidence, Flip
 from . import evidence_tables, figures, words
-from .headline import changed_answers, key_figures, standing, subject
+from .headline import changed_answers, key_figures, marked_name, reasons, settling, standing, subject
 from .limits import limits
 from .loss_tables import class_tables, group_table
 from .picture import Picture
@@ -23,12 +23,14 @@ from .report_tables import (
     operating_variants,
     provenance_facts,
     registration_facts,
+    ungrouped,
     variant_table,
 )
-from .strip import draw, draw_axis
+from .strip import Strip, draw, draw_axis, margin_scale
 
 Pictures = Mapping[tuple[str, int], Picture]
 FLIPS_OF_OTHERS = 20
+LEGEND = Strip(0.2, 0.2, 0.7, margin_scale(1.0), "an example of a loss within its margin")
 SECTIONS = (
     ("criteria", "Criteria"),
     ("variants", "All variants"),
@@ -71,9 +73,11 @@ def render_html(report: Report, pictures: Pictures | None = None) -> str:
         axis=lambda scale: Markup(draw_axis(scale)),
         count=words.count,
         number=words.number,
+        percent=words.percent,
         moment=words.moment,
         changed_answers=changed_answers,
         kind_cell=evidence_tables.kind_cell,
+        sentence=words.sentence,
         pictures=shown,
         pictured_flips=lambda evidence: _pictured(evidence, shown),
     )
@@ -88,9 +92,15 @@ def _context(report: Report) -> dict[str, Any]:
         "evidence": evidence,
         "word": words.verdict_word(report.verdict, report.accepted),
         "meaning": words.meaning(report),
+        "reasons": reasons(report, evidence),
+        "settling": settling(evidence),
         "outcomes": words.OUTCOMES,
         "shapes": words.SHAPES,
         "research_use": words.RESEARCH_USE,
+        "question": words.QUESTION,
+        "settled": words.SETTLED,
+        "losses": words.LOSSES,
+        "descriptive": "" if evidence is None else words.descriptive(report, evidence),
         "glossary": words.GLOSSARY,
         "rule": words.locked_rule(report.rule, report.decision),
         "nouns": words.plural(noun),
@@ -100,15 +110,21 @@ def _context(report: Report) -> dict[str, Any]:
         "registration": registration_facts(report),
         "provenance": provenance_facts(report),
         "ladder": ladder_steps(report),
+        "ungrouped": ungrouped(report),
         "limits": limits(report),
         "shown": evidence_tables.FLIPS_SHOWN,
         "shown_of_others": FLIPS_OF_OTHERS,
-        "others": [_other(report, each, noun) for each in report.evidence if each is not evidence],
+        "others": [
+            _other(report, each, noun)
+            for each in report.evidence
+            if each is not evidence and each.variant != report.reference
+        ],
     }
     tables: dict[str, Any] = {
         "variants": variant_table(report),
         "latency": latency_table(report),
         "margins": margin_table(report),
+        "several": len(report.decision.classes) > 2,
         "operating_variants": operating_variants(report),
     }
     shown = report.chosen if evidence is None else evidence.variant
@@ -120,13 +136,14 @@ def _context(report: Report) -> dict[str, Any]:
     if evidence is not None:
         reference = next((each for each in report.evidence if each.variant == report.reference), None)
         tables |= _tables(report, evidence, noun)
-        tables["changes"] = evidence_tables.change_table(evidence, report.tolerance)
+        tables["changes"] = evidence_tables.other_table(evidence, report.tolerance)
         tables["operating"] = evidence_tables.operating_table(evidence, report.decision)
         pictured["roc"] = figures.roc_figure("roc", reference, evidence)
         pictured["reliability"] = figures.reliability_figure("reliability", reference, evidence)
         context |= {
             "figures": key_figures(report, evidence),
             "standing": standing(report, evidence),
+            "legend": LEGEND,
             "several": len(evidence.roc) > 1,
         }
     return context | {"tables": tables, "pictured": pictured}
@@ -136,14 +153,15 @@ def _tables(report: Report, evidence: Evidence, noun: str, flips: int = evidence
     return {
         "criteria": evidence_tables.criteria_table(evidence, report.tolerance),
         "classes": class_tables(evidence, report.tolerance, noun),
-        "groups": group_table(evidence, report.tolerance, report.decision.kind != "binary"),
-        "agreement": evidence_tables.agreement_table(evidence, report.tolerance),
+        "groups": group_table(evidence, report.tolerance, report.decision),
+        "agreement": evidence_tables.agreement_table(evidence),
         "flips": evidence_tables.flip_table(evidence, flips),
     }
 
 
 def _other(report: Report, evidence: Evidence, noun: str) -> dict[str, Any]:
-    return {"evidence": evidence, **_tables(report, evidence, noun, FLIPS_OF_OTHERS)}
+    name = marked_name(report, evidence.variant)
+    return {"evidence": evidence, "name": name, **_tables(report, evidence, noun, FLIPS_OF_OTHERS)}
 
 
 def _checked(pictures: Pictures) -> Pictures:

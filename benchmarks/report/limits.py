@@ -21,21 +21,21 @@ def _of_the_sample(report: Report) -> tuple[str, ...]:
     sample = (
         f"The {count(report.held_out, 'held-out image')} of {count(report.patients, 'patient')} are a sample. Other "
         "scanners, hospitals, populations and ways to take the image were not looked at, unless they are among the "
-        "subgroups above."
+        "subgroups above. The labels were taken as they are: who read the images, and how well, is not known here."
     )
     few = few_classes(report)
     scarce = f"Few images stand behind: {', '.join(few)}. What is said of them is worth little." if few else ""
     repeated = report.held_out - report.patients
     same = (
-        f"Some patients have several images ({report.held_out:,} images of {report.patients:,} patients); where a "
-        "bound does not take account of that, its method says so."
+        f"Some patients have several images ({report.held_out:,} images of {report.patients:,} patients); the "
+        "bounds allow for that, as far as the patients' names are right."
         if repeated > 0
         else ""
     )
     compared = sum(each.variant != report.reference for each in report.evidence)
     reused = (
-        f"The same held-out images judged {compared} forms, and the best of those that passed was chosen by them: its "
-        "figures are therefore a little flattering."
+        f"The same images judged {compared} forms and chose among them. A confidence is that of one form: that some "
+        "form passes by chance is likelier."
         if compared > 1
         else ""
     )
@@ -81,8 +81,8 @@ def _of_use(report: Report) -> tuple[str, ...]:
     locked = (
         "The likeliest class is the answer; there is no threshold."
         if report.decision.kind == "multiclass"
-        else "The threshold is locked. With another threshold, or where the disease is rarer or more common, "
-        "sensitivity, specificity and the changed answers are others."
+        else "The threshold is locked; with another one sensitivity, specificity and the changed answers are others. "
+        + _mix(report)
     )
     skipped = [row.name for row in report.rows if row.status.startswith("not run here")]
     absent = f"Not run on this machine, and so not judged: {', '.join(skipped)}." if skipped else ""
@@ -92,3 +92,12 @@ def _of_use(report: Report) -> tuple[str, ...]:
         "checks that there."
     )
     return locked, machine, absent, RESEARCH_USE
+
+
+def _mix(report: Report) -> str:
+    """How common the finding is here: of how much a positive answer is worth nothing else is said."""
+    positive = report.decision.positive
+    if not positive or not report.held_out:
+        return "How much a positive answer is worth depends on how common the finding is, and is not shown."
+    share = percent(report.images.get(positive, 0) / report.held_out, 0)
+    return f"Here {share} of the images have {positive}; where fewer do, more of the positive answers are false."

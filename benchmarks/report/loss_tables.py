@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ...runtime.decision import Decision
 from ..evidence import ClassEvidence, Evidence
 from ..statistics.delong import AurocLoss
 from ..statistics.paired import PairedProportion
@@ -29,12 +30,9 @@ def class_tables(evidence: Evidence, tolerance: Tolerance, noun: str) -> tuple[T
     return tuple(tables)
 
 
-def group_table(evidence: Evidence, tolerance: Tolerance, several: bool) -> Table:
-    """The forest: losses of AUROC, sensitivity and specificity in every subgroup on one scale each.
-
-    Args:
-        several: more than two classes, or findings: sensitivity is then the share answered right.
-    """
+def group_table(evidence: Evidence, tolerance: Tolerance, decision: Decision) -> Table:
+    """The forest: losses of AUROC, sensitivity and specificity in every subgroup on one scale each."""
+    several = decision.kind != "binary"
     margins = (tolerance.auroc_drop, tolerance.sensitivity_drop, tolerance.specificity_drop)
     parts = [(each.auroc, each.sensitivity, each.specificity) for each in evidence.groups]
     scales = [
@@ -43,7 +41,8 @@ def group_table(evidence: Evidence, tolerance: Tolerance, several: bool) -> Tabl
     ]
     shown = [place for place in range(3) if any(part[place] is not None for part in parts)]
     notes = any(each.descriptive or each.note for each in evidence.groups)
-    titles = ("AUROC loss", "share right, loss" if several else "sensitivity loss", "specificity loss")
+    right = "share answered right, loss" if decision.kind == "multiclass" else "sensitivity loss"
+    titles = ("AUROC loss", right, "specificity loss")
     columns = (
         Column("group", words=True),
         Column("images"),

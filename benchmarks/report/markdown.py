@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from ..evidence import Evidence
 from . import evidence_tables
-from .headline import KeyFigure, changed_answers, key_figures, standing, subject
+from .headline import KeyFigure, changed_answers, key_figures, reasons, settling, standing, subject
 from .limits import limits
 from .loss_tables import class_tables, group_table
 from .record import Report
@@ -20,10 +20,26 @@ from .report_tables import (
     operating_variants,
     provenance_facts,
     registration_facts,
+    ungrouped,
     variant_table,
 )
 from .tables import Table, text_of
-from .words import GLOSSARY, OUTCOMES, RESEARCH_USE, count, locked_rule, meaning, moment, noun, verdict_word
+from .words import (
+    GLOSSARY,
+    LOSSES,
+    OUTCOMES,
+    QUESTION,
+    RESEARCH_USE,
+    SETTLED,
+    count,
+    descriptive,
+    locked_rule,
+    meaning,
+    moment,
+    noun,
+    sentence,
+    verdict_word,
+)
 
 _FLIPS_OF_OTHERS = 20
 
@@ -35,23 +51,24 @@ def render_markdown(report: Report) -> str:
     judged = f"Judged on {count(report.held_out, 'held-out image')} of {count(report.patients, 'patient')}: {images}."
     parts = [
         f"# {escaped(report.model)}",
-        "**Research use only.** Is the compressed model as good as its original? "
-        f"Evidence of {moment(report.created)}.",
+        f"**Research use only.** {QUESTION} Evidence of {moment(report.created)}.",
         *(f"**Caution:** {escaped(caution)}" for caution in report.cautions),
         f"## {verdict_word(report.verdict, report.accepted)}",
         f"**{meaning(report)}**",
-        escaped(report.reason),
+        *map(escaped, reasons(report, evidence)),
     ]
+    if found := settling(evidence):
+        parts += [SETTLED, bullets(map(escaped, found))]
     if evidence is not None:
+        parts.append(escaped(f"{standing(report, evidence)}:"))
         parts.append(bullets(_key(each) for each in key_figures(report, evidence)))
-        parts.append(escaped(f"Shown: {standing(report, evidence)}; all against {report.reference}."))
     parts += [
         escaped(judged),
-        f"Margins older than the results: {age(report)}.",
+        f"Margins set before the results: {age(report)}.",
         "Decision of the reviewer: [ ] yes  [ ] no   Reviewer: ____________  Date: __________  Signature: ____________",
     ]
     if evidence is not None:
-        parts += ["## Criteria", escaped(evidence.verdict.reason)]
+        parts += ["## Criteria", LOSSES]
         parts.append(text_table(evidence_tables.criteria_table(evidence, report.tolerance)))
     parts += ["## All variants", text_table(variant_table(report))]
     if evidence is not None:
@@ -134,19 +151,14 @@ def _key(each: KeyFigure) -> str:
 
 def _accuracy(report: Report, evidence: Evidence) -> list[str]:
     tables = class_tables(evidence, report.tolerance, noun(report.decision))
-    return [*map(text_table, tables), text_table(evidence_tables.change_table(evidence, report.tolerance))]
+    return [*map(text_table, tables), text_table(evidence_tables.other_table(evidence, report.tolerance))]
 
 
 def _changed(report: Report, evidence: Evidence, shown: int) -> list[str]:
-    several = report.decision.kind != "binary"
-    groups = text_table(group_table(evidence, report.tolerance, several))
-    note = (
-        f"{len(evidence.groups)} groups are shown and nothing is adjusted for that; none is part of the verdict."
-        if evidence.groups
-        else ""
-    )
-    agreement = text_table(evidence_tables.agreement_table(evidence, report.tolerance))
-    parts = ["## Subgroups", groups, note, "## Agreement and changed answers", agreement]
+    groups = text_table(group_table(evidence, report.tolerance, report.decision))
+    notes = [descriptive(report, evidence), *map(escaped, ungrouped(report))]
+    agreement = text_table(evidence_tables.agreement_table(evidence))
+    parts = ["## Subgroups", *notes, groups, "## Agreement and changed answers", agreement]
     return [*parts, *_flips(evidence, shown)]
 
 
@@ -163,7 +175,7 @@ def _others(report: Report, evidence: Evidence | None) -> list[str]:
         if each is evidence or each.variant == report.reference:
             continue
         parts.append(f"### {escaped(each.variant)}: {OUTCOMES[each.verdict.outcome]}")
-        parts.append(escaped(each.verdict.reason))
+        parts.append(escaped(sentence(each.verdict.reason)))
         if not each.verdict.identical:
             parts.append(text_table(evidence_tables.criteria_table(each, report.tolerance)))
             parts += _flips(each, _FLIPS_OF_OTHERS)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
+from ...runtime.records import to_json
 from ..evidence import Evidence
 from ..row import Row
 from ..statistics.operating import rule_words
 from ..verdict import Outcome
+from .headline import marked_name
 from .record import Report
-from .tables import Cell, Column, Table, outcome_cell
-from .words import FIGURES, NONE, OUTCOMES, megabytes, moment, number, percent, plain
+from .tables import Cell, Column, Table, filled, outcome_cell
+from .words import FIGURES, NONE, OUTCOMES, beside, megabytes, moment, number, percent, plain
+
+# What has a place of its own on the page.
+_ELSEWHERE = ("ladder", "data checks", "subgroups")
 
 
 def variant_table(report: Report) -> Table:
     """The one table: every form, how well it answers and how fast."""
     bound = f"at most ({percent(report.tolerance.confidence, 0)})"
-    titles = ("MB", "AUROC", "loss", bound, "sens.", "spec.", "largest Δp", "changed", "p50 ms", "p90 ms", "speed")
+    titles = ("MB", "AUROC", "loss", bound, "sens.", "spec.", "largest Δp", "changed", "median ms", "speed")
     columns = (Column("variant", words=True), Column("runs as"), *map(Column, titles), Column("outcome", words=True))
     rows = tuple(_variant(report, row) for row in report.rows)
     marked = tuple(place for place, row in enumerate(report.rows) if row.name == report.chosen)
@@ -25,7 +32,7 @@ def variant_table(report: Report) -> Table:
 
 def latency_table(report: Report) -> Table:
     """Milliseconds a single image takes."""
-    titles = ("runs", "p50", "95 % interval of p50", "p90", "p99", "against the reference", "against torch eager")
+    titles = ("runs", "median", "95 % interval of it", "90 % within", "99 % within", "speed", "speed against PyTorch")
     columns = (Column("variant", words=True), *map(Column, titles))
     timed = [row for row in report.rows if row.p50_ms is not None]
     rows = tuple(
@@ -42,28 +49,29 @@ def latency_table(report: Report) -> Table:
         for row in timed
     )
     marked = tuple(place for place, row in enumerate(timed) if row.name == report.chosen)
-    return Table("Latency in ms, one image at a time", columns, rows, marked, "No variant was timed.")
+    return filled(Table("Latency in ms, one image at a time", columns, rows, marked, "No variant was timed."))
 
 
 def operating_variants(report: Report) -> Table:
     """What each variant does at the locked threshold on the validation images, and what its own would have been."""
-    several = report.decision.kind == "multiclass" or len(report.decision.classes) > 2
-    columns = (Column("variant", words=True), Column("sensitivity"), Column("specificity"), Column("own temperature"))
-    if not several:
-        columns = (*columns, Column("own threshold"))
+    titles = ("sensitivity", "specificity", "own temperature", "own threshold")
+    columns = (Column("variant", words=True), *map(Column, titles))
+    binary = report.decision.kind == "binary"
     rows = tuple(
         (
             each.variant,
-            number(each.operating.sensitivity, 3),
-            number(each.operating.specificity, 3),
-            number(each.operating.temperature, 3),
-            *(() if several else (number(next(iter(each.operating.thresholds.values()), None)),)),
+            number(each.operating.sensitivity),
+            number(each.operating.specificity),
+            number(each.operating.temperature),
+            number(next(iter(each.operating.thresholds.values()), None)) if binary else NONE,
         )
         for each in report.evidence
         if each.operating is not None
     )
-    empty = "There were no validation images: the locked threshold was not checked on any but the held-out ones."
-    return Table("On the validation images, at the locked threshold", columns, rows, empty=empty)
+    empty = (
+        "" if rows else "There were no validation images: the threshold was not checked on any but the held-out ones."
+    )
+    return filled(Table("On the validation images, at the locked threshold", columns, rows, empty=empty))
 
 
 def margin_table(report: Report) -> Table:
@@ -80,7 +88,7 @@ def margin_table(report: Report) -> Table:
         ("a probability may move by", f"{margins.probability_change:g}", "what was measured, on any image"),
     )
     columns = (Column("margin", words=True), Column("value"), Column("held against", words=True))
-    return Table("Margins", columns, rows)
+    return Table("How much worse than the reference a variant may be", columns, rows)
 
 
 def registration_facts(report: Report) -> tuple[tuple[str, str], ...]:
@@ -90,13 +98,15 @@ def registration_facts(report: Report) -> tuple[tuple[str, str], ...]:
     return (
         ("source", found.source or "the defaults of medcompress"),
         ("sha256", found.sha256),
-        ("written", moment(found.written) or "with the software"),
+        ("written", f"{moment(found.written)} (date of the file)" if found.written else "with the software"),
         ("images first answered", moment(found.measured) or "not known"),
-        ("older than the results", age(report)),
         ("threshold asked for", rule_words(margins.threshold)),
         ("temperature", "refit on the validation images" if margins.temperature == "refit" else "kept"),
         ("fewest images a class, with and without", str(margins.minimum)),
-        ("power of the patients that would settle it", percent(margins.power, 0)),
+        (
+            "chance that so many more patients settle it",
+            f"{percent(margins.power, 0)} (AUROC, sensitivity, specificity)",
+        ),
         ("bootstrap", f"{margins.draws:,} draws of patients, seed {margins.seed}"),
         ("subgroups", groups),
     )
@@ -113,15 +123,27 @@ def age(report: Report) -> str:
 
 def provenance_facts(report: Report) -> tuple[tuple[str, str], ...]:
     """Hashes, versions and the machine; the ladder has a section of its own."""
-    cpu = report.cpu
+    cpu, known = report.cpu, report.provenance
     return (
-        ("report made", moment(report.created)),
-        ("schema of report.json", str(report.schema)),
-        *((name, plain(value)) for name, value in report.provenance.items() if name != "ladder"),
+        ("measured and written", moment(report.created)),
+        ("report.json", f"schema {report.schema}, sha256 {hashlib.sha256(to_json(report)).hexdigest()}"),
+        *((name, plain(value)) for name, value in known.items() if name not in _ELSEWHERE),
+        *(() if "command" in known else (("made by, and with which command", "not recorded"),)),
         ("CPU", f"{cpu.model} ({cpu.kind}), {cpu.cores} cores to use"),
         ("CPU features", ", ".join(cpu.features) or "none of those that matter"),
         ("threads", str(report.threads)),
+        (
+            "to check it",
+            "medcompress verify BUNDLE: its files and answers on this machine; medcompress benchmark BUNDLE "
+            "--data FOLDER: all of this anew on your images; medcompress report BUNDLE: these pages from report.json",
+        ),
     )
+
+
+def ungrouped(report: Report) -> tuple[str, ...]:
+    """Images that are in no subgroup, a sentence a way to divide them."""
+    found = report.provenance.get("subgroups")
+    return tuple(f"By {name}: {plain(said)}." for name, said in found.items()) if isinstance(found, dict) else ()
 
 
 def ladder_steps(report: Report) -> tuple[str, ...]:
@@ -140,19 +162,23 @@ def check_facts(report: Report) -> tuple[str, ...]:
     if checks is None:
         return ("The images were not checked for leaks here: whether training images are among them is not known.",)
     compared = f"{checks.held_out:,} held-out images were compared with {checks.train:,} of training and validation."
-    nothing = () if checks.leaks else ("No copy of an image, and no patient, was found on both sides.",)
+    nothing = "No image, no changed copy of one, and no patient was found on both sides."
+    if checks.notes:
+        nothing = f"{nothing[:-1]}, as patients are named here; but see the notes below."
     accepted = "Accepted on the maker's word (--accept-leaks): these figures are not those on unseen patients."
-    alone = (
-        f"Caution: {checks.confounding}."
-        if checks.confounding
-        else "The files alone (format, size, compression) do not tell the classes apart, or are too few to say."
-    )
+    alone = f"Caution: {checks.confounding}."
+    if not checks.confounding and checks.confounding_auroc is None:
+        alone = "Whether the files alone (format, size, compression) tell the classes apart was not found out."
+    elif not checks.confounding:
+        guessed = f"AUROC {checks.confounding_auroc:.2f}, 0.5 is chance"
+        alone = f"The files alone (format, size, compression) do not tell the classes apart ({guessed})."
     return (
         compared,
-        *nothing,
+        *(() if checks.leaks else (nothing,)),
         *(f"{leak}." for leak in checks.leaks),
         *((accepted,) if checks.accepted else ()),
         alone,
+        *(f"Note: {note}." for note in checks.notes),
     )
 
 
@@ -172,18 +198,17 @@ def _variant(report: Report, row: Row) -> tuple[Cell | str, ...]:
     evidence = next((each for each in report.evidence if each.variant == row.name), None)
     auroc = None if evidence is None or row.name == report.reference else evidence.auroc
     return (
-        f"{row.name} (chosen)" if row.name == report.chosen else row.name,
+        marked_name(report, row.name),
         row.precision,
         megabytes(row.size_bytes),
         number(row.auroc),
         number(row.auroc_drop),
-        number(row.auroc_drop_bound if auroc is None else auroc.bound),
-        number(row.sensitivity, 3),
-        number(row.specificity, 3),
-        number(row.probability_change, 3),
+        beside(row.auroc_drop_bound if auroc is None else auroc.bound, report.tolerance.auroc_drop),
+        number(row.sensitivity),
+        number(row.specificity),
+        number(row.probability_change),
         NONE if row.flips is None else str(row.flips),
         number(row.p50_ms, 2),
-        number(row.p90_ms, 2),
         _times(row.speedup_vs_reference),
         status_cell(row, evidence),
     )

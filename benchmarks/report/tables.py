@@ -8,7 +8,7 @@ import msgspec
 
 from ..verdict import Outcome
 from .strip import Scale, Strip
-from .words import OUTCOMES, SHAPES
+from .words import NONE, OUTCOMES, SHAPES
 
 Tone: TypeAlias = Literal["", "pass", "fail", "inconclusive", "muted"]
 
@@ -52,8 +52,19 @@ def outcome_cell(outcome: Outcome) -> Cell:
     return Cell(OUTCOMES[outcome], outcome, SHAPES[outcome])
 
 
+def filled(table: Table) -> Table:
+    """Without the columns that say nothing in any row, and without rows where no other column is left."""
+    kept = [place for place in range(len(table.columns)) if not place or any(_says(row[place]) for row in table.rows)]
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows) if len(kept) > 1 else ()
+    return msgspec.structs.replace(table, columns=tuple(table.columns[place] for place in kept), rows=rows)
+
+
 def text_of(cell: Cell | str) -> str:
     """Without its picture."""
     if isinstance(cell, str):
         return cell
     return " ".join(filter(None, (cell.shape, f"{cell.text}: {cell.note}" if cell.note else cell.text)))
+
+
+def _says(cell: Cell | str) -> bool:
+    return text_of(cell) not in ("", NONE) or (not isinstance(cell, str) and cell.strip is not None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from ...runtime.decision import Decision
+from ..evidence import Evidence
 from ..tolerance import Tolerance
 from ..verdict import Outcome
 from .record import Report
@@ -15,6 +17,9 @@ RESEARCH_USE = (
     "Research use only. This is not a medical device; no figure here replaces a clinical evaluation or the judgement "
     "of the person who signs."
 )
+QUESTION = "Is the compressed model no worse than the uncompressed one, within the margins?"
+SETTLED = "What would settle it, if further patients are like these:"
+LOSSES = "A loss is reference minus variant (of the calibration error and of shares the rise): below 0 the variant is better."
 OUTCOMES: dict[Outcome, str] = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 SHAPES: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 FIGURES = {
@@ -46,7 +51,7 @@ KINDS = {
 HARM = ("lost finding", "lost", "new false alarm")
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def number(value: float | None, digits: int = 3) -> str:
     """With so many digits; a dash where there is none, and never minus nought."""
     if value is None:
         return NONE
@@ -54,14 +59,31 @@ def number(value: float | None, digits: int = 4) -> str:
     return text.removeprefix("-") if not float(text) else text.replace("-", "−")
 
 
+def beside(value: float | None, margin: float) -> str:
+    """As :func:`number`, with a digit more where three would hide on which side of the margin it lies."""
+    hidden = value is not None and value != margin and number(value) == number(margin)
+    return number(value, 4 if hidden else 3)
+
+
+def shift(loss: float) -> str:
+    """A loss without a sign to be puzzled over."""
+    return f"{number(abs(loss))} {'worse' if loss > 0 else 'better'}" if float(f"{loss:.3f}") else "no difference"
+
+
+def about(patients: int) -> str:
+    """Two digits, rounded up: an estimate says no more."""
+    unit = 10 ** max(0, len(str(patients)) - 2)
+    return f"about {math.ceil(patients / unit) * unit:,}"
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """Of a hundred."""
     return NONE if value is None else f"{number(100 * value, digits)}\N{NO-BREAK SPACE}%"
 
 
-def interval(low: float | None, high: float | None, digits: int = 4) -> str:
+def interval(low: float | None, high: float | None) -> str:
     """Both ends; a dash where one is unknown."""
-    return NONE if low is None or high is None else f"{number(low, digits)} to {number(high, digits)}"
+    return NONE if low is None or high is None else f"{number(low)} to {number(high)}"
 
 
 def interval_title(tolerance: Tolerance) -> str:
@@ -91,6 +113,8 @@ def verdict_word(outcome: Outcome, accepted: bool) -> str:
 
 def meaning(report: Report) -> str:
     """The verdict in a sentence for who does not know the words."""
+    chosen = report.chosen_evidence
+    sure = percent(report.tolerance.confidence, 0)
     if report.accepted:
         return (
             "These images do not suffice to show that the compressed form keeps within the margins. Its maker let it "
@@ -98,12 +122,42 @@ def meaning(report: Report) -> str:
         )
     if report.verdict == "pass" and report.chosen == report.reference:
         return "The uncompressed model itself is what was chosen: there is nothing to show, and nothing was gained."
-    return {
-        "pass": "On these images the chosen form is shown to keep within the margins.",
-        "inconclusive": "These images do not suffice: they neither show nor rule out that a compressed form keeps "
-        "within the margins. Do not use one on this evidence.",
-        "fail": "No compressed form kept within the margins. Do not use one.",
-    }[report.verdict]
+    if report.verdict == "pass":
+        if chosen is not None and chosen.verdict.identical:
+            return f"{report.chosen} gives the outputs of the uncompressed model, but for the last digits."
+        return (
+            f"{report.chosen} is no worse than the uncompressed model by more than the margins allow ({sure} "
+            "confidence, patients like these). Whether the uncompressed model is good enough is another question."
+        )
+    # On a kiosk the bundle's own form is judged; else what is left after a no is an uncompressed one.
+    alone = chosen is not None and chosen.verdict.outcome != "pass"
+    which = report.chosen if alone else "a compressed form"
+    if report.verdict == "inconclusive":
+        return (
+            f"These images are too few: they neither show nor rule out that {which} keeps within the margins. Do not "
+            "use it on this evidence."
+        )
+    if alone:
+        return f"{report.chosen} is not within the margins. Do not use it."
+    return "No compressed form is within the margins. Do not use one."
+
+
+def descriptive(report: Report, evidence: Evidence) -> str:
+    """How subgroups are to be read; empty where there are none."""
+    if not evidence.groups:
+        return ""
+    confidence = report.tolerance.confidence
+    return (
+        f"Descriptive only: no subgroup is part of the verdict. {count(len(evidence.groups), 'group')} "
+        f"{'is' if len(evidence.groups) == 1 else 'are'} shown, each with its own {percent(confidence, 0)} intervals, not "
+        f"adjusted for their number: about one interval in {round(1 / (1 - confidence))} misses the true loss by chance. "
+        f"Groups of fewer than {report.tolerance.minimum} images, or of one class alone, have a hollow dot (○)."
+    )
+
+
+def sentence(words: str) -> str:
+    """With a capital and a stop."""
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}" if words else ""
 
 
 def moment(time: str) -> str:
@@ -149,17 +203,33 @@ def locked_rule(rule: str, decision: Decision) -> str:
 
 
 GLOSSARY = (
+    ("variant, form", "one way to store and run the same model: uncompressed, or compressed for one engine and CPU"),
     ("reference", "the uncompressed model in 32-bit floating point, on ONNX Runtime; all others are compared with it"),
+    ("fp32, bf16, int8", "numbers of 32, 16 or 8 bits: fewer are smaller and faster, and less exact"),
+    ("vnni, avx2, amx", "instructions of a CPU that such a form is made for"),
+    ("held-out image", "one the model was neither trained nor tuned on"),
+    ("loss", "how much worse the variant is than the reference on the same images; below 0 it is better"),
+    ("margin", "the largest loss that is allowed"),
+    ("at most, bound", "the loss is not greater than this, with the confidence that is named, for patients like these"),
+    ("PASS", "every bound is within its margin, and so is the largest change of a probability that was measured"),
+    ("FAIL", "a loss that was measured is already beyond its margin"),
+    ("INCONCLUSIVE", "what was measured is within the margins, but more is not excluded: too few patients"),
     ("AUROC", "the chance that an image with the disease scores higher than one without; 1 is perfect, 0.5 is chance"),
     ("sensitivity", "of the images with the disease, the share that is recognised"),
     ("specificity", "of the images without, the share that is left alone"),
-    ("loss", "reference minus variant on the same images; above 0 the variant is worse"),
-    ("at most, bound", "the loss is not greater than this, with the confidence that is named, for patients like these"),
-    ("margin", "the loss that was allowed before the images were answered"),
-    ("PASS", "the bound is within the margin: shown to be no worse than allowed"),
-    ("FAIL", "the loss that was measured is already beyond the margin"),
-    ("INCONCLUSIVE", "the loss that was measured is within the margin, but more is not excluded: too few patients"),
+    ("threshold, operating point", "the probability from which the answer is yes, and what it gives on the ROC curve"),
     ("changed answer", "reference and variant answer an image differently; finding lost: only the reference saw it"),
     ("calibration error", "how far predicted probabilities lie from what really happens, on average; 0 is the best"),
-    ("Holm", "an adjustment of p values for having tested several classes at once"),
+    ("Brier score", "the mean squared distance of probabilities from the truth; 0 is the best"),
+    ("precision, F1, AUPRC", "the share of positive answers that are right; its mean with sensitivity; its area"),
+    ("kappa", "agreement beyond what chance would give; 1 is full"),
+    ("95 % interval", "two-sided, so its upper end lies above the one-sided bound of the same loss"),
+    (
+        "p",
+        "how often so large a difference, either way, would come by chance if there were none; no verdict rests on it",
+    ),
+    ("Holm", "an adjustment of p for having tested several classes at once"),
+    ("design effect", "by how many times images of one patient tell less than those of as many patients"),
+    ("DeLong, Obuchowski, Tango, Clopper and Pearson", "who published the bounds; the papers are named in the source"),
+    ("bootstrap", "the study repeated on a computer with patients drawn at random from these"),
 )

@@ -206,7 +206,7 @@ def _open_bundle(path: Path, variant: str | None) -> _Model:
         manifest.decision,
         manifest.preprocessing,
         None,
-        str(manifest.lineage.get("data", "")),
+        str(manifest.lineage.get("split", "")),
         Training({}, [], 0),
         f"{predictor.variant.name} ({executed.precision} on {executed.device})",
         probabilities,
