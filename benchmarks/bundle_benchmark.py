@@ -23,9 +23,13 @@ from .report.picture import Picture
 from .report.record import SCHEMA, Report
 from .row import ACCURACY_FIGURES, Row
 from .statistics.metrics import require_scikit_learn
-from .tolerance import Registration, Tolerance, register
+from .tolerance import Registration, Tolerance, registered
+from .verdict import Outcome
 from .versions import versions
-from .weighing import weigh
+from .weighing import cautions, weigh
+
+# What the chosen variant's row says of it; where it did not run, nothing was shown.
+_VERDICTS: dict[str, Outcome] = {"pass": "pass", "reference": "pass", "inconclusive": "inconclusive"}
 
 
 class Local(msgspec.Struct, frozen=True):
@@ -34,9 +38,10 @@ class Local(msgspec.Struct, frozen=True):
     Attributes:
         folder: the samples are named within.
         metadata: CSV with the columns of the tolerance's subgroups; ``image_column`` of it, where it is not found.
-        tolerance: None takes the margins the bundle was made with; ``tolerance_file``: where others stand.
+        tolerance: None takes the margins the bundle was made with; ``registration``: how old others are.
         warnings: what the figures must be read with, a sentence each.
         pictures: draw the images whose answer changed, with their heat maps.
+        accept_inconclusive: the report says that it was accepted.
     """
 
     samples: Sequence[Sample]
@@ -44,9 +49,10 @@ class Local(msgspec.Struct, frozen=True):
     metadata: Path | None = None
     image_column: str = ""
     tolerance: Tolerance | None = None
-    tolerance_file: Path | None = None
+    registration: Registration | None = None
     warnings: tuple[str, ...] = ()
     pictures: bool = False
+    accept_inconclusive: bool = False
 
 
 class Benchmarked(msgspec.Struct, frozen=True):
@@ -94,24 +100,30 @@ def benchmark(bundle: Bundle, local: Local | None, threads: int, baselines: Sequ
         found = answer(everything, manifest.reference, manifest.preprocessing, {"test": npy}, threads)
         rows, evidence = weigh(found, manifest.reference, manifest.decision, test, None, tolerance, groupings)
         chosen = next(row for row in rows if row.name == manifest.chosen)
-        outcome = next((each.verdict for each in evidence if each.variant == manifest.chosen), None)
+        verdict = _VERDICTS.get(chosen.state, "fail")
+        images = count_by_class(local.samples, manifest.decision.classes)
         report = Report(
             schema=SCHEMA,
             created=_now(),
             model=f"{manifest.spec.get('architecture', 'model')}: {', '.join(manifest.decision.classes)}",
             decision=manifest.decision,
             rule="locked in the bundle",
-            verdict=outcome.outcome if outcome else "fail",
-            accepted=False,
+            verdict=verdict,
+            accepted=verdict == "inconclusive" and local.accept_inconclusive,
             reason=f"{manifest.chosen}, on these images and this machine: {chosen.status}.",
-            cautions=(*local.warnings, *left),
+            cautions=(
+                *local.warnings,
+                *left,
+                *_of_bundle(bundle, tolerance),
+                *cautions(rows, manifest.reference, images, tolerance),
+            ),
             chosen=manifest.chosen,
             reference=manifest.reference,
             tolerance=tolerance,
             registration=_registration(bundle, local, at),
             threads=threads,
             cpu=this_cpu(),
-            images=count_by_class(local.samples, manifest.decision.classes),
+            images=images,
             held_out=len(local.samples),
             patients=len(set(test.patients)),
             rows=rows,
@@ -164,14 +176,27 @@ def _groupings(local: Local, tolerance: Tolerance) -> tuple[tuple[Grouping, ...]
     return tuple(found), tuple(left)
 
 
+def _of_bundle(bundle: Bundle, tolerance: Tolerance) -> list[str]:
+    """What its maker did that a reader here must know, and what of the tolerance is not followed here."""
+    said = []
+    if bundle.manifest.accepted:
+        said.append("The chosen form was not shown to be as good when the bundle was made; its maker accepted it.")
+    made = _tolerance(bundle)
+    if (tolerance.threshold, tolerance.temperature) != (made.threshold, made.temperature):
+        said.append("Threshold and temperature are those locked in the bundle; the tolerance's rules are not followed.")
+    return said
+
+
 def _registration(bundle: Bundle, local: Local, at: str) -> Registration:
+    """How old the margins are; an older bundle does not say it of its own."""
     if local.tolerance is not None:
-        return register(local.tolerance_file, at)
-    try:
-        stored = msgspec.convert(bundle.manifest.lineage.get("registration"), Registration)
-    except msgspec.ValidationError:
-        return register(None, at)
-    return msgspec.structs.replace(stored, measured=at)
+        found = local.registration or registered(local.tolerance)
+    else:
+        try:
+            found = msgspec.convert(bundle.manifest.lineage.get("registration"), Registration)
+        except msgspec.ValidationError:
+            found = msgspec.structs.replace(registered(_tolerance(bundle)), source="not recorded in the bundle")
+    return msgspec.structs.replace(found, measured=at)
 
 
 def _refuse_calibration_images(bundle: Bundle, samples: Sequence[Sample]) -> None:

@@ -23,7 +23,7 @@ class Row(msgspec.Struct, frozen=True):
     Attributes:
         precision: executed, as the engine tells it; as asked for where it did not run.
         auroc_drop: reference minus this one; negative is better than the reference.
-        auroc_drop_bound: it is at most this with 95 % confidence (DeLong, one-sided, paired); two classes only.
+        auroc_drop_bound: it is at most this with the confidence of the tolerance, one-sided, paired.
         flips: images whose answer differs from the reference's.
         speedup_vs_reference, speedup_vs_eager: by medians; against the baseline (torch eager) where it was timed.
         quantiles_ms: of the single runs, at the percents of :data:`medcompress.benchmarks.timing.latency.QUANTILES`.
@@ -56,6 +56,11 @@ class Row(msgspec.Struct, frozen=True):
     p50_low_ms: float | None = None
     p50_high_ms: float | None = None
     quantiles_ms: tuple[float, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """The status without its reason: ``pass``, ``inconclusive``, ``fail``, ``error``, ``not run here``, ..."""
+        return self.status.partition(":")[0]
 
     @property
     def passed(self) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -14,6 +15,10 @@ from ..runtime.errors import InputError, missing_package
 Share: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Inside: TypeAlias = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+
+
+# The fields that are margins.
+MARGINS = ("auroc_drop", "sensitivity_drop", "specificity_drop", "ece_rise", "flips", "probability_change")
 
 
 class OperatingPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -27,7 +32,7 @@ class OperatingPoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
 
     sensitivity: Inside | None = None
     specificity: Inside | None = None
-    cost: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    cost: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
 
     def __post_init__(self) -> None:
         if sum(value is not None for value in (self.sensitivity, self.specificity, self.cost)) != 1:
@@ -52,7 +57,8 @@ class Subgroups(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     def __post_init__(self) -> None:
         if bool(self.column) == bool(self.pattern):
             raise ValueError("subgroups are given by a column or by a pattern")
-        if self.bands and (self.pattern or list(self.bands) != sorted(set(self.bands))):
+        rising = list(self.bands) == sorted(set(self.bands)) and all(map(math.isfinite, self.bands))
+        if self.bands and (self.pattern or not rising):
             raise ValueError("bands are the limits of a column of numbers, rising")
         if self.pattern and not self.name:
             raise ValueError("subgroups by a pattern need a name")
@@ -71,12 +77,10 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         auroc_drop: largest loss, absolute (0.01 is one point of a hundred); of several classes of their mean.
-        sensitivity_drop, specificity_drop: likewise, at the locked threshold.
+        sensitivity_drop, specificity_drop: likewise, at the locked threshold, of every class for itself.
         ece_rise: largest rise of the expected calibration error.
         flips: largest share of images whose answer changes, in either direction.
         probability_change: largest change of any probability of any image: what a mean hides.
-        classes: of several, sensitivity and specificity are held against the margins in ``each`` class, or in their
-            ``mean``, which a rare one hardly moves.
         confidence: of every bound.
         power: of the number of patients that would settle what is inconclusive.
         minimum: images with the class, and without, below which nothing is judged.
@@ -93,7 +97,6 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ece_rise: Share = 0.03
     flips: Share = 0.03
     probability_change: Share = 0.25
-    classes: Literal["each", "mean"] = "each"
     confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.95
     power: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.8
     minimum: Count = 30
@@ -108,14 +111,28 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if len(set(names)) < len(names):
             raise ValueError("two subgroups have the same name")
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader must know before a verdict by these margins, a sentence each."""
+        said = []
+        wide = [name.replace("_", " ") for name in MARGINS if getattr(self, name) >= 1]
+        if wide:
+            said.append(f"Not judged, for the tolerance allows every loss: {', '.join(wide)}.")
+        default = Tolerance.__struct_defaults__
+        fields = dict(zip(Tolerance.__struct_fields__, default, strict=True))
+        for name in ("confidence", "minimum"):
+            if getattr(self, name) < fields[name]:
+                said.append(f"The tolerance asks for less than usual: {name} {getattr(self, name):g}.")
+        return tuple(said)
+
 
 class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the margins were written down.
 
     Attributes:
         source: the file's name; empty for the defaults.
-        sha256: of the file's bytes, or of the defaults as JSON.
-        written: when the file was last changed, UTC, ISO 8601; empty for the defaults.
+        sha256: of the file's bytes; without a file of the margins as JSON.
+        written: when the file was last changed by its own time, UTC, ISO 8601; empty where there is no file.
         measured: when these images were first answered, as far as the run and the bundle it replaces tell.
     """
 
@@ -126,39 +143,52 @@ class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def before(self) -> bool:
-        """Whether the margins are older than the results; defaults always are."""
-        return self.written <= self.measured
+        """Whether the margins are older than the results; defaults always are, what has no date never is."""
+        return not self.source or (bool(self.written) and self.written < self.measured)
 
 
-def read_tolerance(path: Path) -> Tolerance:
-    """Margins from a YAML (or JSON) file; those it does not name keep their defaults.
+def registered(tolerance: Tolerance) -> Registration:
+    """Of margins that no file holds: the defaults, or those of a caller, whose age is not known."""
+    source = "" if tolerance == Tolerance() else "not from a file"
+    return Registration(source, hashlib.sha256(msgspec.json.encode(tolerance)).hexdigest(), "", "")
+
+
+def read_tolerance(path: Path) -> tuple[Tolerance, Registration]:
+    """Margins from a YAML (or JSON) file, and how old they are; those it does not name keep their defaults.
 
     Raises:
-        InputError: unreadable, unknown keys, or impossible values.
+        InputError: unreadable, unknown or repeated keys, or impossible values.
     """
     try:
-        found = msgspec.yaml.decode(path.read_bytes(), type=Tolerance | None)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        import yaml
     except ImportError as error:
         raise missing_package("pyyaml", "report") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        keys = ", ".join(Tolerance.__struct_fields__)
+    try:
+        content = path.read_bytes()
+        written = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    keys = ", ".join(Tolerance.__struct_fields__)
+    try:
+        found = yaml.load(content, _loader())
+        tolerance = None if found is None else msgspec.convert(found, Tolerance)
+    except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not a tolerance ({error}); its keys are: {keys}") from error
-    if found is None:
+    if tolerance is None:
         raise InputError(f"{path}: is empty; write the margins that differ, or leave --tolerance out for the defaults")
-    return found
+    return tolerance, Registration(path.name, hashlib.sha256(content).hexdigest(), written, "")
 
 
-def register(path: Path | None, measured: str) -> Registration:
-    """What is known of the margins' age.
+def _loader() -> Any:
+    """YAML's safe loader, which takes the last of repeated keys: which margin was meant is not ours to guess."""
+    import yaml
 
-    Args:
-        path: their file; None for the defaults.
-        measured: UTC, ISO 8601.
-    """
-    if path is None:
-        digest = hashlib.sha256(msgspec.json.encode(Tolerance())).hexdigest()
-        return Registration("", digest, "", measured)
-    written = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-    return Registration(path.name, hashlib.sha256(path.read_bytes()).hexdigest(), written, measured)
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [str(key.value) for key, _ in node.value]
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise yaml.YAMLError(f"{repeated[0]} stands in it twice")
+            return super().construct_mapping(node, deep)
+
+    return Loader

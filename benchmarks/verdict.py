@@ -9,10 +9,10 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from .statistics.agreement import Agreement
-from .statistics.assessment import SAME, Figure
 from .statistics.delong import AurocLoss
 from .statistics.paired import PairedProportion
 from .statistics.power import more_patients_for_auroc, more_patients_for_proportion
+from .statistics.shift import Shift
 from .tolerance import Tolerance
 
 Outcome: TypeAlias = Literal["pass", "fail", "inconclusive"]
@@ -85,6 +85,11 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     criteria: tuple[Criterion, ...]
     reason: str
 
+    @property
+    def within(self) -> bool:
+        """Whether no measured loss is beyond its margin: what has to be before anybody may accept it."""
+        return all(each.loss is None or each.loss <= each.margin for each in self.criteria)
+
 
 def of_auroc(loss: AurocLoss | None, images: int, fewest: int, patients: int, tolerance: Tolerance) -> Criterion:
     """The margin of the AUROC.
@@ -96,10 +101,10 @@ def of_auroc(loss: AurocLoss | None, images: int, fewest: int, patients: int, to
     """
     margin = tolerance.auroc_drop
     if loss is None:
-        return _held(_draft("auroc", "", None, None, margin, "none", images, patients), fewest, tolerance)
+        return _held(_draft("auroc", "", None, None, margin, "none", images, patients), None, fewest, tolerance)
     more = more_patients_for_auroc(loss, margin, patients, tolerance.confidence, tolerance.power)
     draft = _draft("auroc", "", loss.loss, loss.bound, margin, loss.method, images, patients, more)
-    return _held(draft, fewest, tolerance)
+    return _held(draft, loss.low, fewest, tolerance)
 
 
 def of_share(
@@ -112,33 +117,30 @@ def of_share(
     )
     more = more_patients_for_proportion(found, margin, tolerance.confidence, tolerance.power)
     draft = _draft(figure, of, found.loss, found.bound, margin, method, found.images, found.patients, more)
-    return _held(draft, found.images, tolerance)
+    return _held(draft, found.low, found.images, tolerance)
 
 
-def of_bootstrap(
-    figure: str, loss: Figure, margin: float, images: int, fewest: int, patients: int, tolerance: Tolerance
-) -> Criterion:
-    """A margin of a figure whose paired loss was bootstrapped by patient.
-
-    The bound is the upper end of the two-sided interval, so of a higher confidence than asked for.
-    """
-    bound = loss.value if loss.reason == SAME else loss.high
+def of_calibration(rise: float | None, moved: Shift, images: int, patients: int, tolerance: Tolerance) -> Criterion:
+    """The margin of the calibration error: its measured ``rise``, held by what the probabilities moved."""
+    bound, margin = moved.bound, tolerance.ece_rise
     more = None
-    if loss.value is not None and bound is not None and loss.value < margin < bound:
-        # The interval narrows with the root of the number of patients.
-        more = math.ceil(patients * (((bound - loss.value) / (margin - max(loss.value, 0.0))) ** 2 - 1))
-    draft = _draft(figure, "", loss.value, bound, margin, "bootstrap by patient", images, patients, more)
-    return _held(draft, fewest, tolerance)
+    if bound is not None and moved.mean < margin < bound:
+        half = (bound - moved.mean) * _for_power(tolerance)
+        more = math.ceil(patients * (half / (margin - moved.mean)) ** 2) - patients
+    method = "mean change of a probability, which bounds it"
+    return _held(_draft("ece", "", rise, bound, margin, method, images, patients, more), None, images, tolerance)
 
 
 def of_flips(found: Agreement, patients: int, tolerance: Tolerance) -> Criterion:
     """The margin of changed answers."""
     share, bound, margin = found.share, found.bound, tolerance.flips
     more = None
-    if share < margin < bound:
-        more = math.ceil(patients * ((bound - share) / (margin - share)) ** 2) - patients
+    if not found.flips and 0 < margin < bound:
+        more = math.ceil(math.log(1 - tolerance.confidence) / math.log1p(-margin)) - patients
+    elif share < margin < bound:
+        more = math.ceil(patients * ((bound - share) * _for_power(tolerance) / (margin - share)) ** 2) - patients
     draft = _draft("flips", "", share, bound, margin, "exact binomial bound", found.images, patients, more)
-    return _held(draft, found.images, tolerance)
+    return _held(draft, None, found.images, tolerance)
 
 
 def of_probability(found: Agreement, patients: int, tolerance: Tolerance) -> Criterion:
@@ -154,17 +156,19 @@ def of_probability(found: Agreement, patients: int, tolerance: Tolerance) -> Cri
 
 
 def judge(criteria: Sequence[Criterion], *, identical: bool) -> Verdict:
-    """The worst outcome of the criteria; pass where the outputs are the reference's."""
-    if identical:
+    """The worst outcome of the criteria; where nothing failed and the outputs are the reference's, pass."""
+    worst = GRAVITY[max(GRAVITY.index(each.outcome) for each in criteria)]
+    if identical and worst != "fail":
         reason = "its outputs are those of the reference but for the last digits"
         same = tuple(
             msgspec.structs.replace(each, outcome="pass", more_patients=None, method="identical outputs", reason=reason)
             for each in criteria
         )
         return Verdict("pass", True, same, reason)
-    worst = GRAVITY[max(GRAVITY.index(each.outcome) for each in criteria)]
     if worst == "pass":
-        return Verdict("pass", False, tuple(criteria), "every loss is shown to be within its margin")
+        held = any(each.margin < 1 for each in criteria)
+        kept = "every loss that has a margin is shown to be within it" if held else "nothing was judged: no margin set"
+        return Verdict("pass", False, tuple(criteria), kept)
     reasons = [each.reason for each in criteria if each.outcome == worst]
     told = [*reasons[:_REASONS], *([f"and {len(reasons) - _REASONS} more"] if len(reasons) > _REASONS else [])]
     return Verdict(worst, False, tuple(criteria), "; ".join(told))
@@ -184,29 +188,41 @@ def _draft(
     return Criterion(figure, of, loss, bound, margin, "inconclusive", method, images, patients, more, "")
 
 
-def _held(draft: Criterion, fewest: int, tolerance: Tolerance) -> Criterion:
-    """The draft with its outcome; ``fewest``: images of the rarest kind it rests on."""
+def _held(draft: Criterion, low: float | None, fewest: int, tolerance: Tolerance) -> Criterion:
+    """The draft with its outcome.
+
+    Args:
+        low: of the loss's interval, where it has one.
+        fewest: images of the rarest kind it rests on.
+    """
     name = NAMES[draft.figure] + (f" of {draft.of}" if draft.of else "")
-    name += {"ece": " rises by", "flips": " is"}.get(draft.figure, " falls by")
-    loss, bound, more, allowed = draft.loss, draft.bound, draft.more_patients, f"({draft.margin:g} allowed)"
+    verb = {"ece": "rises by", "flips": "is"}.get(draft.figure, "falls by")
+    loss, bound, margin, more = draft.loss, draft.bound, draft.margin, draft.more_patients
     outcome: Outcome = "inconclusive"
-    if draft.margin >= 1:
-        outcome, reason, more = "pass", "every loss is allowed", None
-    elif fewest < tolerance.minimum:
-        reason = (
-            f"{NAMES[draft.figure]}{f' of {draft.of}' if draft.of else ''}: {fewest} images are too few to judge by"
-        )
-        reason += f" ({tolerance.minimum} needed)"
-        more = max(more or 0, math.ceil((tolerance.minimum - fewest) * draft.patients / max(1, draft.images)))
+    if margin >= 1:
+        outcome, reason, more = "pass", f"{name} is not judged: every loss is allowed", None
     elif loss is None:
-        reason, more = f"{NAMES[draft.figure]} cannot be judged: no class has images with and without", None
-    elif not loss <= draft.margin:  # NaN must not pass
-        outcome, reason, more = "fail", f"{name} {loss:.4f} {allowed}", None
-    elif bound is None or not bound <= draft.margin:
+        reason, more = f"{name} cannot be judged: no class has images with and without", None
+    # NaN must not pass: it is neither within a margin nor beyond it.
+    elif not loss <= margin and (fewest >= tolerance.minimum or (low is not None and low > margin)):
+        outcome, reason, more = "fail", f"{name} {verb} {loss:.4f} ({margin:g} allowed)", None
+    elif fewest < tolerance.minimum:
+        more = max(more or 0, math.ceil((tolerance.minimum / max(1, fewest) - 1) * draft.patients))
+        reason = f"{name} {verb} {loss:.4f} as measured, and {fewest} images are too few to judge by"
+        reason += f" ({tolerance.minimum} needed)"
+    elif bound is None or not bound <= margin:
         possible = "no bound can be given" if bound is None else f"with these images up to {bound:.4f} is possible"
-        reason = f"{name} {max(loss, 0.0):.4f} as measured, but {possible} {allowed}"
-        if more:
-            reason += f"; about {more} more patients{_SUCH.get(draft.figure, '')} would settle it"
+        reason = f"{name} {verb} {max(loss, 0.0):.4f} as measured, but {possible} ({margin:g} allowed)"
     else:
-        outcome, reason, more = "pass", f"{name} at most {bound:.4f} {allowed}", None
+        outcome, reason, more = "pass", f"{name} {verb} at most {bound:.4f} ({margin:g} allowed)", None
+    if more:
+        reason += f"; about {more} more patients{_SUCH.get(draft.figure, '')} would settle it"
     return msgspec.structs.replace(draft, outcome=outcome, reason=reason, more_patients=more)
+
+
+def _for_power(tolerance: Tolerance) -> float:
+    """By how much wider than the bound the room must be, so that it is kept with the tolerance's power."""
+    from scipy.special import ndtri
+
+    z = float(ndtri(tolerance.confidence))
+    return (z + float(ndtri(tolerance.power))) / z if z > 0 else 1.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -19,20 +19,24 @@ from .flips import find_flips
 from .progress import track
 from .row import Row
 from .statistics.agreement import Agreement, agreement
-from .statistics.assessment import Figure, mean_figures
+from .statistics.assessment import mean_figures
 from .statistics.curves import reliability_curves, roc_curves
 from .statistics.delong import AurocLoss, auroc_loss
 from .statistics.groups import compare_groups
-from .statistics.judged import Judged, judged
+from .statistics.judged import Judged, judged, known_images
 from .statistics.measures import overall_values
 from .statistics.multiplicity import holm
 from .statistics.operating import lock, own_thresholds
 from .statistics.paired import PairedProportion, paired_proportion
+from .statistics.shift import shift
 from .statistics.temperature import fit_temperature
 from .tolerance import Tolerance
-from .verdict import Criterion, Verdict, judge, of_auroc, of_bootstrap, of_flips, of_probability, of_share
+from .verdict import Criterion, judge, of_auroc, of_calibration, of_flips, of_probability, of_share
 
-# Of the largest raw output, at least 1: what another order of float additions leaves. INT8 and bfloat16 move more.
+# Below these the figures say little of any model, let alone of two: the reader is told first.
+LEAST_AUROC = 0.6
+LEAST_IMAGES_A_CLASS = 30
+# Of an image's largest raw output: what another order of float additions leaves. INT8 and bfloat16 move more.
 IDENTICAL = 1e-4
 
 
@@ -59,8 +63,21 @@ def locked(decision: Decision, tolerance: Tolerance, validation: Labelled | None
         raise DataError("the tolerance locks threshold or temperature on validation images, and there are none")
     if tolerance.temperature == "refit":
         found = fit_temperature(decision, validation.target, logits)
-        decision = msgspec.structs.replace(decision, temperature=found)
+        decision = _at_temperature(decision, found)
     return lock(decision, rule, validation.target, logits)
+
+
+def _at_temperature(decision: Decision, temperature: float) -> Decision:
+    """The decision at another temperature, its thresholds moved along: no answer of it changes."""
+
+    def moved(threshold: float) -> float:
+        odds = math.log(threshold / (1 - threshold)) * decision.temperature / temperature
+        return 1 / (1 + math.exp(-odds))
+
+    thresholds = tuple(map(moved, decision.thresholds))
+    return msgspec.structs.replace(
+        decision, temperature=temperature, threshold=moved(decision.threshold), thresholds=thresholds
+    )
 
 
 def weigh(
@@ -106,15 +123,17 @@ def _compare(
     hashes: dict[int, str],
     operating: Operating | None,
 ) -> Evidence:
-    target, patients, confidence = test.target, test.patients, tolerance.confidence
+    confidence = tolerance.confidence
     before, after = decision.probabilities(reference_logits), decision.probabilities(variant_logits)
-    reference, variant = judged(decision, target, before, patients), judged(decision, target, after, patients)
-    people = len(set(reference.patients))
-    auroc = (
-        auroc_loss(target, before, after, reference.judgeable, patients, confidence) if reference.judgeable else None
-    )
+    # What is known of no image says nothing of either model; only the list of changed answers holds all.
+    known = known_images(decision, test.target)
+    reference, variant = (judged(decision, test.target, chances, test.patients) for chances in (before, after))
+    target, patients = reference.target, reference.patients
+    people, chances = len(set(patients)), (reference.probabilities, variant.probabilities)
+    outputs = reference_logits[known], variant_logits[known]
+    auroc = auroc_loss(target, *chances, reference.judgeable, patients, confidence) if reference.judgeable else None
     classes = _classes(reference, variant, confidence)
-    alike = agreement(decision, reference_logits, variant_logits, patients, confidence)
+    alike = agreement(decision, *outputs, patients, confidence)
     draws = tolerance.draws if variant_logits is not reference_logits else 0
     differences = mean_figures([variant], [reference], draws, tolerance.seed, confidence)
     bases, values = overall_values(reference), overall_values(variant)
@@ -122,9 +141,8 @@ def _compare(
         figure: Change(_known(bases[figure]), _known(values[figure]), difference)
         for figure, difference in differences.items()
     }
-    largest = max(1.0, float(np.abs(reference_logits).max()))
-    identical = alike.flips == 0 and alike.largest_logit_change <= IDENTICAL * largest
-    verdict = _verdict(reference, auroc, classes, alike, differences, people, tolerance, identical)
+    criteria = _criteria(reference, variant, auroc, classes, alike, changes["ece"].difference.value, people, tolerance)
+    verdict = judge(criteria, identical=alike.flips == 0 and _identical(*outputs))
     changed = np.flatnonzero((decision.answers(before) != decision.answers(after)).any(axis=1)).tolist()
     for row in changed:
         if row not in hashes:
@@ -138,10 +156,12 @@ def _compare(
         classes=classes,
         agreement=alike,
         changes=changes,
-        groups=compare_groups(decision, target, before, after, patients, groupings, tolerance.minimum, confidence),
+        groups=compare_groups(
+            decision, test.target, before, after, test.patients, groupings, tolerance.minimum, confidence
+        ),
         roc=roc_curves(variant),
         reliability=reliability_curves(variant),
-        flips=find_flips(decision, target, before, after, [hashes.get(row, "") for row in range(len(target))]),
+        flips=find_flips(decision, test.target, before, after, [hashes.get(row, "") for row in range(len(test))]),
         operating=operating,
     )
 
@@ -180,33 +200,35 @@ def _classes(reference: Judged, variant: Judged, confidence: float) -> tuple[Cla
     )
 
 
-def _verdict(
+def _criteria(
     reference: Judged,
+    variant: Judged,
     auroc: AurocLoss | None,
     classes: Sequence[ClassEvidence],
     alike: Agreement,
-    differences: Mapping[str, Figure],
+    rise: float | None,
     patients: int,
     tolerance: Tolerance,
-    identical: bool,
-) -> Verdict:
+) -> list[Criterion]:
     images = len(reference)
-    sides = [min(each.sensitivity.images, each.specificity.images) for each in classes]
-    fewest = min(sides, default=0)
-    criteria: list[Criterion] = [of_auroc(auroc, images, fewest, patients, tolerance)]
-    margins: dict[Literal["sensitivity", "specificity"], float] = {
-        "sensitivity": tolerance.sensitivity_drop,
-        "specificity": tolerance.specificity_drop,
-    }
-    for figure, margin in margins.items():
-        if tolerance.classes == "mean" and len(classes) > 1:
-            loss = _negated(differences[figure])
-            criteria.append(of_bootstrap(figure, loss, margin, images, fewest, patients, tolerance))
-        else:
-            criteria += [of_share(figure, each.name, getattr(each, figure), tolerance) for each in classes]
-    criteria.append(of_bootstrap("ece", differences["ece"], tolerance.ece_rise, images, images, patients, tolerance))
-    criteria += [of_flips(alike, patients, tolerance), of_probability(alike, patients, tolerance)]
-    return judge(criteria, identical=identical)
+    fewest = min((min(each.sensitivity.images, each.specificity.images) for each in classes), default=0)
+    moved = shift(reference, variant, tolerance.confidence)
+    return [
+        of_auroc(auroc, images, fewest, patients, tolerance),
+        *(of_share("sensitivity", each.name, each.sensitivity, tolerance) for each in classes),
+        *(of_share("specificity", each.name, each.specificity, tolerance) for each in classes),
+        of_calibration(rise, moved, images, patients, tolerance),
+        of_flips(alike, patients, tolerance),
+        of_probability(alike, patients, tolerance),
+    ]
+
+
+def _identical(reference: Logits, variant: Logits) -> bool:
+    """Whether each image's outputs are those of the reference, to :data:`IDENTICAL` of their own size."""
+    own = np.abs(reference).max(axis=1)
+    # An image whose outputs are all near 0 is held to what is usual.
+    size = np.maximum(own, np.median(own))
+    return bool((np.abs(variant.astype(np.float64) - reference).max(axis=1) <= IDENTICAL * size).all())
 
 
 def _operating(
@@ -249,11 +271,21 @@ def _with_figures(row: Row, evidence: Evidence | None, reference: str) -> Row:
     )
 
 
-def _negated(figure: Figure) -> Figure:
-    """Of a difference, the loss."""
-    value, low, high = (None if end is None else -end for end in (figure.value, figure.low, figure.high))
-    return msgspec.structs.replace(figure, value=value, low=high, high=low)
-
-
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+def cautions(rows: Sequence[Row], reference: str, images: Mapping[str, int], tolerance: Tolerance) -> tuple[str, ...]:
+    """What keeps the figures from meaning much, a sentence each.
+
+    Args:
+        images: held-out images of each class.
+    """
+    auroc = next(row for row in rows if row.name == reference).auroc
+    few = [f"{count} of {name}" for name, count in images.items() if count < LEAST_IMAGES_A_CLASS]
+    said = []
+    if auroc is not None and auroc < LEAST_AUROC:
+        said.append(f"The model itself hardly tells the classes apart (AUROC {auroc:.3f}), so passing says little.")
+    if few:
+        said.append(f"The held-out images are few ({', '.join(few)}), so they show little.")
+    return (*said, *tolerance.cautions)

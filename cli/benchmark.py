@@ -68,13 +68,26 @@ def command(
     given = given_options(context, described)
     if data is None and (given or part or tolerance or metadata or out):
         raise InputError("--out, --tolerance, --metadata and what describes images are for --data; give it too")
+    if out is not None:
+        from ..benchmarks.report.files import refuse_folder
+
+        refuse_folder(out)
     opened = open_bundle(bundle)
     manifest = opened.manifest
     threads = threads or manifest.threads
     local = None
     if data is not None:
         source = source_from(data, **described) if given or not Path(data).exists() else None
-        local = _local(opened, Path(data), source, part, tolerance, metadata, pictures=out is not None)
+        local = _local(
+            opened,
+            Path(data),
+            source,
+            part,
+            tolerance,
+            metadata,
+            pictures=out is not None,
+            accept_inconclusive=accept_inconclusive,
+        )
     if scenario is not None:
         from ..benchmarks.timing.scenarios import SECONDS, Load
 
@@ -94,7 +107,13 @@ def command(
     if as_json:
         origin = data or "bundle"
         document = Benchmarked(
-            *(str(bundle), manifest.chosen, manifest.reference, origin, threads, this_cpu(), found.rows),
+            bundle=str(bundle),
+            chosen=manifest.chosen,
+            reference=manifest.reference,
+            accuracy_from=origin,
+            threads=threads,
+            cpu=this_cpu(),
+            variants=found.rows,
             report=str(out / "report.json") if out else None,
         )
         print_json(document)
@@ -106,14 +125,21 @@ def command(
         if out is not None:
             click.echo(f"report, with pictures of patients: {out / 'report.html'}")
     chosen = next(row for row in found.rows if row.name == manifest.chosen)
-    outcome = chosen.status.split(":")[0]
-    if outcome == "inconclusive":
+    if chosen.state == "inconclusive":
         return 0 if accept_inconclusive else 1
-    return {"fail": 1, "error": 3}.get(outcome, 0)
+    return {"fail": 1, "error": 3, "not run here": 3}.get(chosen.state, 0)
 
 
 def _local(
-    bundle: Bundle, data: Path, source: Any, part: Any, tolerance: Path | None, metadata: Path | None, *, pictures: bool
+    bundle: Bundle,
+    data: Path,
+    source: Any,
+    part: Any,
+    tolerance: Path | None,
+    metadata: Path | None,
+    *,
+    pictures: bool,
+    accept_inconclusive: bool,
 ) -> Local:
     """The images, as evaluate finds them."""
     from ..benchmarks.bundle_benchmark import Local
@@ -121,6 +147,7 @@ def _local(
     from ..trained.data.held_out import images_to_judge
 
     manifest = bundle.manifest
+    margins, registration = read_tolerance(tolerance) if tolerance else (None, None)
     found = images_to_judge(
         manifest.decision.classes, None, str(manifest.lineage.get("split", "")), None if source else data, source, part
     )
@@ -129,10 +156,11 @@ def _local(
         found.folder,
         metadata=metadata or (Path(source.table) if source and source.table else None),
         image_column="" if metadata or not source else source.image_column,
-        tolerance=read_tolerance(tolerance) if tolerance else None,
-        tolerance_file=tolerance,
+        tolerance=margins,
+        registration=registration,
         warnings=found.warnings,
         pictures=pictures,
+        accept_inconclusive=accept_inconclusive,
     )
 
 

@@ -75,8 +75,10 @@ def command(out: Path, as_json: bool) -> int:
         )
         best = training.train(options, run)
     stage("3/5 Optimizing to INT8")
-    tolerance = read_tolerance(margins)
-    outcome = optimize(Options(best, out=bundle, int8=True, tolerance=tolerance, tolerance_file=margins, replace=True))
+    tolerance, registration = read_tolerance(margins)
+    outcome = optimize(
+        Options(best, out=bundle, int8=True, tolerance=tolerance, registration=registration, replace=True)
+    )
     stage("4/5 Verifying the bundle on this machine")
     found = verify(bundle)
     stage(f"  {found.files} files as they were written; runs here: {found.runs}")

@@ -26,6 +26,9 @@ from .documents import as_json_option, print_json
 @click.option(
     "--accept-leaks", is_flag=True, help="Go on where training images are among the held-out; the report says so."
 )
+@click.option(
+    "--review/--no-review", default=True, help="Leave a report with the patients' pictures beside the bundle."
+)
 @click.option("--force", is_flag=True, help="Replace the bundle that lies there.")
 @as_json_option
 def command(
@@ -38,6 +41,7 @@ def command(
     tolerance: Path | None,
     metadata: Path | None,
     accept_inconclusive: bool,
+    review: bool,
     accept_leaks: bool,
     force: bool,
     as_json: bool,
@@ -51,6 +55,7 @@ def command(
     from ..benchmarks.tolerance import Tolerance, read_tolerance
     from ..compress.optimize import Options, optimize
 
+    margins, registration = read_tolerance(tolerance) if tolerance else (Tolerance(), None)
     outcome = optimize(
         Options(
             checkpoint=checkpoint,
@@ -59,12 +64,13 @@ def command(
             int8=int8,
             targets=tuple(name.strip() for name in target.split(",")),
             threads=threads,
-            tolerance=read_tolerance(tolerance) if tolerance else Tolerance(),
-            tolerance_file=tolerance,
+            tolerance=margins,
+            registration=registration,
             metadata=metadata,
             replace=force,
             accept_leaks=accept_leaks,
             accept_inconclusive=accept_inconclusive,
+            review=review,
         )
     )
     report = outcome.report

@@ -34,15 +34,16 @@ def command(bundle: Path, out: Path | None, as_json: bool) -> None:
     The figures are those in the bundle, whose report.json is checked first; nothing is measured. A report.json that
     was taken out of a bundle is read too. In --out these four files are replaced, and nothing else is touched.
     """
-    from ..benchmarks.report.files import CARD, HTML, JSON, MARKDOWN, write_report
+    from ..benchmarks.report.files import CARD, HTML, JSON, MARKDOWN, refuse_folder, write_report
     from ..benchmarks.report.stored import read_report
     from ..benchmarks.report.words import verdict_word
     from ..runtime.bundle import MANIFEST, open_bundle
     from ..runtime.errors import MachineError
 
+    folder = out or bundle.absolute().with_name(f"{bundle.absolute().name.removesuffix('.json')}-report")
+    refuse_folder(folder)
     report = read_report(bundle)
     spec = open_bundle(bundle).manifest.spec if (bundle / MANIFEST).exists() else {}
-    folder = out or bundle.absolute().with_name(f"{bundle.absolute().name.removesuffix('.json')}-report")
     try:
         write_report(folder, report, spec)
     except OSError as error:

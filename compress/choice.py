@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -11,9 +11,6 @@ from ..benchmarks.row import Row
 from ..benchmarks.verdict import Outcome
 from .recipes import REFERENCE, Recipe
 
-# Below these the figures say little of any model, let alone of two: the reader is told first.
-LEAST_AUROC = 0.6
-LEAST_IMAGES_A_CLASS = 30
 # Medians of interleaved rounds differ by so much between two runs on a shared machine.
 SAME_SPEED = 0.1
 
@@ -48,13 +45,15 @@ def choose(
     base = next(row for row in rows if row.name == REFERENCE)
     compressed = {recipe.name for recipe in recipes if recipe.precision != "fp32"}
     asked = any(recipe.emitted for recipe in recipes)
-    tried = [row for row in rows if row.name in compressed and (asked or not row.status.startswith("not run here"))]
-    open_ = [row for row in tried if row.status.startswith("inconclusive")]
+    tried = [row for row in rows if row.name in compressed and (asked or row.state != "not run here")]
+    open_ = [row for row in tried if row.state == "inconclusive"]
     verdict: Outcome = "pass"
     if tried and not any(row.passed for row in tried):
         verdict = "inconclusive" if open_ else "fail"
-    accepted = verdict == "inconclusive" and accept_inconclusive
-    let_through = [row for row in rows if row.p50_ms is not None and (row.passed or (accepted and row in open_))]
+    within = {each.variant for each in evidence if each.verdict.within}
+    acceptable = [row for row in open_ if row.name in within and accept_inconclusive]
+    accepted = verdict == "inconclusive" and bool(acceptable)
+    let_through = [row for row in rows if row.p50_ms is not None and (row.passed or (accepted and row in acceptable))]
     if verdict != "pass" and not accepted:
         let_through = [row for row in let_through if row.name not in compressed]
     limit = min(row.p50_ms or float("inf") for row in let_through) * (1 + SAME_SPEED)
@@ -87,19 +86,3 @@ def choose(
 
 def _why(row: Row) -> str:
     return row.status.partition(": ")[2]
-
-
-def cautions(rows: Sequence[Row], images: Mapping[str, int]) -> tuple[str, ...]:
-    """What keeps the figures from meaning much, a sentence each.
-
-    Args:
-        images: held-out images of each class.
-    """
-    auroc = next(row for row in rows if row.name == REFERENCE).auroc
-    few = [f"{count} of {name}" for name, count in images.items() if count < LEAST_IMAGES_A_CLASS]
-    said = []
-    if auroc is not None and auroc < LEAST_AUROC:
-        said.append(f"The model itself hardly tells the classes apart (AUROC {auroc:.3f}), so passing says little.")
-    if few:
-        said.append(f"The held-out images are few ({', '.join(few)}), so they show little.")
-    return tuple(said)

@@ -46,6 +46,7 @@ def emit_all(
             except Exception as error:  # the quantizers raise what they like; the other forms are still made
                 _refuse_full_disk(workspace.folder, reference)
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = reason.replace(f"{workspace.folder}/", "")
                 problems.append(Row(recipe.name, recipe.engine, recipe.precision, 0, f"error: not made: {reason}"))
                 say(f"  {recipe.name} could not be made: {reason}")
                 continue

@@ -17,6 +17,7 @@ _NEEDED = {
     "openvino": "openvino",
     "sklearn": "scikit-learn",
     "jinja2": "jinja2",
+    "matplotlib": "matplotlib",
 }
 _NEEDED_FOR_INT8 = {"nncf": "nncf"}
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from ..benchmarks.candidate import Candidate
 from ..benchmarks.cases import draw_cases
 from ..benchmarks.data.checks import Checks, check_data
 from ..benchmarks.data.labelled import label_samples, labelled
@@ -18,15 +19,14 @@ from ..benchmarks.data.samples import count_by_class, pixel_hashes
 from ..benchmarks.data.subgroups import Grouping, group_samples
 from ..benchmarks.evaluation import Answers, answer, read_logits, save_logits
 from ..benchmarks.progress import stage as say
-from ..benchmarks.report.files import FILES, HTML, write_report
-from ..benchmarks.report.picture import Picture
+from ..benchmarks.report.files import FILES, FLIPS, HTML, write_report
 from ..benchmarks.report.record import SCHEMA as REPORT_SCHEMA
 from ..benchmarks.report.record import Report
 from ..benchmarks.row import Row
 from ..benchmarks.statistics.operating import rule_words
-from ..benchmarks.tolerance import Tolerance, register
+from ..benchmarks.tolerance import Registration, Tolerance, registered
 from ..benchmarks.versions import versions
-from ..benchmarks.weighing import check_rule, locked, weigh
+from ..benchmarks.weighing import cautions, check_rule, locked, weigh
 from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
 from ..runtime.errors import DataError, InputError, MachineError
 from ..runtime.hardware import this_cpu
@@ -35,7 +35,7 @@ from ..trained.checkpoint import Checkpoint, load_checkpoint, rebuild
 from ..trained.data.splits import Split, located, split_of
 from . import calibration
 from .assembly import assemble
-from .choice import cautions, choose
+from .choice import choose
 from .emission import emit_all
 from .environment import check_disk, check_packages
 from .recipes import REFERENCE, Recipe, select
@@ -52,12 +52,13 @@ class Options(msgspec.Struct, frozen=True):
         out: of the bundle; None puts it beside the checkpoint.
         targets: of :data:`medcompress.compress.recipes.TARGETS`.
         threads: of one inference, for the figures and as the bundle's default.
-        tolerance: the margins of the gate; ``tolerance_file``: where they were written down, if they were.
+        tolerance: the margins of the gate; ``registration``: how old they are, where a file holds them.
         metadata: CSV with the columns of the tolerance's subgroups; None takes the data's own table of labels.
         replace: an older bundle at ``out``.
         seed: of the choice of calibration images.
         accept_leaks: go on where training images are among the held-out ones; the report says so.
         accept_inconclusive: let a form through that is not shown to be as good, where none is; the report says so.
+        review: leave the report with pictures of the images whose answer changed beside the bundle.
     """
 
     checkpoint: Path
@@ -67,12 +68,13 @@ class Options(msgspec.Struct, frozen=True):
     targets: tuple[str, ...] = ("cpu",)
     threads: int = 1
     tolerance: Tolerance = Tolerance()
-    tolerance_file: Path | None = None
+    registration: Registration | None = None
     metadata: Path | None = None
     replace: bool = False
     seed: int = 0
     accept_leaks: bool = False
     accept_inconclusive: bool = False
+    review: bool = True
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -80,7 +82,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     Attributes:
         review: the report with pictures of the images whose answer changed: patient data, so beside the bundle and not
-            in it. None where no answer changed.
+            in it. None where no answer changed, or none was asked for.
     """
 
     bundle: Path
@@ -141,9 +143,9 @@ def optimize(options: Options) -> Outcome:
     workspace = Workspace(destination, key, replace=options.replace)
     try:
         seen = _measured_before(destination, digest, split.fingerprint)
-        report, pictures = _run(workspace, checkpoint, digest, split, groupings, recipes, seen, options)
+        report, candidates, rendered = _run(workspace, checkpoint, digest, split, groupings, recipes, seen, options)
         publish(workspace.folder / "bundle", destination)
-        review = _write_review(destination, report, checkpoint, pictures, split)
+        review = _write_review(destination, report, checkpoint, split, candidates, rendered, options)
     except BaseException:
         workspace.close()
         raise
@@ -160,7 +162,7 @@ def _run(
     recipes: Sequence[Recipe],
     seen: str,
     options: Options,
-) -> tuple[Report, dict[tuple[str, int], Picture]]:
+) -> tuple[Report, list[Candidate], Path]:
     preprocessing, decision = checkpoint.spec.preprocessing, checkpoint.spec.decision
     parts = {"test": split.test, "val": split.val}
 
@@ -214,11 +216,13 @@ def _run(
         verdict=choice.verdict,
         accepted=choice.accepted,
         reason=choice.reason,
-        cautions=(*checks.cautions, *cautions(rows, images)),
+        cautions=(*checks.cautions, *cautions(rows, REFERENCE, images, options.tolerance)),
         chosen=choice.chosen,
         reference=REFERENCE,
         tolerance=options.tolerance,
-        registration=register(options.tolerance_file, min(filter(None, (seen, found.at)))),
+        registration=msgspec.structs.replace(
+            options.registration or registered(options.tolerance), measured=min(filter(None, (seen, found.at)))
+        ),
         threads=options.threads,
         cpu=this_cpu(),
         images=images,
@@ -238,22 +242,10 @@ def _run(
         },
         checks=msgspec.structs.replace(checks, notes=split.warnings),
     )
-    flips = {each.variant: each.flips for each in sorted(evidence, key=lambda each: each.variant != choice.chosen)}
-    pictures = draw_cases(
-        flips,
-        split.test,
-        split.folder,
-        test.rendered,
-        candidates[0],
-        {candidate.name: candidate for candidate in candidates},
-        decision,
-        preprocessing,
-        options.threads,
-    )
     say("Writing the bundle")
     spec = msgspec.structs.replace(checkpoint.spec, decision=decision)
     assemble(workspace.folder / "bundle", spec, report, choice.kept, candidates, record, rendered)
-    return report, pictures
+    return report, candidates, test.rendered
 
 
 def _groupings(checkpoint: Checkpoint, split: Split, options: Options) -> tuple[Grouping, ...]:
@@ -276,15 +268,32 @@ def _write_review(
     destination: Path,
     report: Report,
     checkpoint: Checkpoint,
-    pictures: Mapping[tuple[str, int], Picture],
     split: Split,
+    candidates: Sequence[Candidate],
+    rendered: Path,
+    options: Options,
 ) -> Path | None:
     """The report with what shows patients, beside the bundle; an older one goes, for it is of another bundle."""
     folder = destination.with_name(f"{destination.name}-review")
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
-    if not any(each.flips for each in report.evidence):
+    if (folder / FLIPS).is_file():
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
+    if not options.review or not any(each.flips for each in report.evidence):
         return None
+    say("Drawing the images whose answer changed (the bundle is made)")
+    chosen_first = sorted(report.evidence, key=lambda each: each.variant != report.chosen)
+    by_name = {candidate.name: candidate for candidate in candidates}
+    pictures = draw_cases(
+        {each.variant: each.flips for each in chosen_first},
+        split.test,
+        split.folder,
+        rendered,
+        by_name[REFERENCE],
+        by_name,
+        report.decision,
+        checkpoint.spec.preprocessing,
+        options.threads,
+    )
     files = [sample.path.relative_to(split.folder).as_posix() for sample in split.test]
     write_report(folder, report, msgspec.to_builtins(checkpoint.spec), pictures, files)
     return folder / HTML

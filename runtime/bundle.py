@@ -26,7 +26,9 @@ from .errors import BundleError, InputError
 from .preprocessing import Preprocessing
 from .records import from_json, to_json, write_whole
 
-SCHEMA = 1
+SCHEMA = 2
+# Of the first, manifests have fewer fields and mean the same.
+_READ = (1, 2)
 MANIFEST = "manifest.json"
 REFERENCE_FILE = "model.onnx"
 GOLDEN_FILE = "golden.npz"
@@ -202,7 +204,7 @@ def open_bundle(folder: str | Path) -> Bundle:
         ) from error
     # Only the number is read first: the fields of a newer schema are not ours to judge.
     schema = from_json(data, _Versioned, str(path), BundleError).schema
-    if schema != SCHEMA:
+    if schema not in _READ:
         raise BundleError(
             f"{path}: has schema {schema}, this medcompress knows {SCHEMA}; "
             f"{'update medcompress' if schema > SCHEMA else 'make the bundle again'}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from ...runtime.decision import Decision
 from ..evidence import Evidence, Flip
 from ..tolerance import Tolerance
-from .headline import by_gravity, criterion_strip, explained, settled_by, title_of
+from .headline import by_gravity, criterion_strip, explained, reason_of, settled_by, title_of
 from .tables import Cell, Column, Table, filled, outcome_cell
-from .words import FIGURES, HARM, KINDS, beside, interval, interval_title, number, percent
+from .words import FIGURES, HARM, KINDS, beside, interval, interval_title, number, percent, signed
 
 FLIPS_SHOWN = 100
 LOW_IS_BETTER = ("ece", "brier")
@@ -17,10 +17,10 @@ def criteria_table(evidence: Evidence, tolerance: Tolerance) -> Table:
     """Every margin and what became of it, the worst first."""
     columns = (
         Column("figure", words=True),
+        Column("outcome", words=True),
         Column("loss"),
         Column(f"at most ({percent(tolerance.confidence, 0)})"),
         Column("margin"),
-        Column("outcome", words=True),
         Column("loss and bound against the margin", drawn=True),
         Column("images / patients"),
         Column("more patients to settle it", words=True),
@@ -29,14 +29,14 @@ def criteria_table(evidence: Evidence, tolerance: Tolerance) -> Table:
     rows = tuple(
         (
             title_of(each),
+            outcome_cell(each.outcome),
             beside(each.loss, each.margin),
             beside(each.bound, each.margin),
             f"{each.margin:g}",
-            outcome_cell(each.outcome),
             Cell(strip=criterion_strip(each)),
             f"{each.images:,} / {each.patients:,}",
             settled_by(each),
-            each.method if explained(each) else f"{each.method}; {each.reason}",
+            each.method if explained(each) else f"{each.method}; {reason_of(each)}",
         )
         for each in by_gravity(evidence.verdict.criteria)
     )
@@ -91,7 +91,7 @@ def operating_table(evidence: Evidence, decision: Decision) -> Table:
 
 def flip_table(evidence: Evidence, shown: int = FLIPS_SHOWN) -> Table:
     """Images whose answer changed, the gravest first; the rest is counted by the caller."""
-    titles = ("reference", "variant", "threshold", "reference from it", "variant from it", "image")
+    titles = ("reference", "variant", "threshold", "variant from it", "image")
     columns = (
         Column("case"),
         Column("what happened", words=True),
@@ -110,8 +110,7 @@ def flip_table(evidence: Evidence, shown: int = FLIPS_SHOWN) -> Table:
             number(flip.reference_probability),
             number(flip.variant_probability),
             number(flip.threshold),
-            number(flip.reference_distance),
-            number(flip.variant_distance),
+            signed(flip.variant_distance),
             f"#{flip.index} {flip.sha256[:10]}",
         )
         for flip in evidence.flips[:shown]

@@ -107,15 +107,23 @@ def trade_figure(key: str, report: Report) -> str:
     found = [(row.p50_ms, row.auroc, row) for row in report.rows if row.p50_ms is not None and row.auroc is not None]
     if len(found) < 2:
         return ""
+    offered = [(ms, auroc) for ms, auroc, row in found if _outcome(row) != "fail"]
     best = sorted(
         (ms, auroc)
-        for ms, auroc, _ in found
-        if not any((a < ms and b >= auroc) or (a <= ms and b > auroc) for a, b, _ in found)
+        for ms, auroc in offered
+        if not any((a < ms and b >= auroc) or (a <= ms and b > auroc) for a, b in offered)
     )
 
     def draw(axes: Sequence[Axes]) -> None:
         ax = axes[0]
-        ax.plot(*zip(*best, strict=True), color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+        ax.plot(
+            [ms for ms, _ in best],
+            [auroc for _, auroc in best],
+            color=MUTED,
+            linewidth=1.2,
+            linestyle=(0, (4, 3)),
+            zorder=1,
+        )
         for ms, auroc, row in found:
             marker, colour = _MARKERS[_outcome(row)]
             ax.plot(ms, auroc, marker, color=colour, markersize=8, zorder=3, clip_on=False)

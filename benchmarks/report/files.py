@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...runtime.bundle import MANIFEST
+from ...runtime.errors import InputError
 from ...runtime.records import to_json, write_whole
 from .card import render_card
 from .html import render_html
@@ -18,6 +20,18 @@ from .record import Report
 JSON, HTML, MARKDOWN, CARD, FLIPS = "report.json", "report.html", "report.md", "model_card.md", "flips.csv"
 FILES = (JSON, HTML, MARKDOWN, CARD, FLIPS)
 _COLUMNS = ("case", "kind", "of", "truth", "reference", "variant", "reference_probability", "variant_probability")
+
+
+def refuse_folder(folder: Path) -> None:
+    """Refuse to write into a bundle, whose files are hashed, and which travels where patients' pictures must not.
+
+    Raises:
+        InputError: it is a bundle, lies in one, or is a file.
+    """
+    if any((each / MANIFEST).exists() for each in (folder.absolute(), *folder.absolute().parents)):
+        raise InputError(f"{folder}: is a bundle, or lies in one; give another --out")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; give a folder with --out")
 
 
 def write_report(

@@ -62,11 +62,11 @@ def standing(report: Report, evidence: Evidence) -> str:
     if name == report.reference:
         return f"{name}, the uncompressed reference, beside itself"
     what = "the chosen form" if name == report.chosen else "refused, the one that came nearest"
-    return f"{name} ({what}) beside the uncompressed {report.reference}"
+    return f"{report.reference} (uncompressed) → {name} ({what})"
 
 
 def reasons(report: Report, evidence: Evidence | None) -> tuple[str, ...]:
-    """Why the verdict is what it is; of an open one, what would settle it."""
+    """Why the verdict is what it is, a sentence or two; what would settle an open one says :func:`settling`."""
     if evidence is None or evidence.variant == report.chosen:
         return (report.reason,)
     outcome, kept = evidence.verdict.outcome, f"Kept is {report.chosen}, which is not compressed."
@@ -86,12 +86,16 @@ def settling(evidence: Evidence | None) -> tuple[str, ...]:
 
 def explained(criterion: Criterion) -> bool:
     """Whether loss, bound and margin alone tell the outcome; else its reason must be read."""
-    if criterion.loss is None:
+    loss, margin = criterion.loss, criterion.margin
+    if loss is None or margin >= 1:
         return False
-    bound = criterion.loss if criterion.bound is None else criterion.bound
-    if criterion.outcome == "fail":
-        return criterion.loss > criterion.margin
-    return (bound <= criterion.margin) == (criterion.outcome == "pass")
+    bound = loss if criterion.bound is None else criterion.bound
+    return criterion.outcome == ("fail" if loss > margin else "pass" if bound <= margin else "inconclusive")
+
+
+def reason_of(criterion: Criterion) -> str:
+    """Without the number of patients, which :func:`settled_by` says with its limits."""
+    return criterion.reason.partition("; about ")[0]
 
 
 def title_of(criterion: Criterion) -> str:
@@ -121,12 +125,11 @@ def marked_name(report: Report, name: str) -> str:
 
 
 def _open(criterion: Criterion) -> str:
+    shown = reason_of(criterion)
     if explained(criterion) and criterion.bound is not None:
-        shown = f"these images can show a margin of {beside(criterion.bound, criterion.margin)}"
-        shown += f", {criterion.margin:g} was asked for"
-    else:
-        shown = criterion.reason.partition(": ")[2] or criterion.reason
-    return f"{title_of(criterion)}: {shown}; more patients needed: {settled_by(criterion)} (now {criterion.patients:,})"
+        most = beside(criterion.bound, criterion.margin)
+        shown = f"{title_of(criterion)}: these images can show a margin of {most}, {criterion.margin:g} was asked for"
+    return f"{shown}; more patients needed: {settled_by(criterion)} (now {criterion.patients:,})"
 
 
 def key_figures(report: Report, evidence: Evidence) -> tuple[KeyFigure, ...]:
@@ -140,7 +143,7 @@ def key_figures(report: Report, evidence: Evidence) -> tuple[KeyFigure, ...]:
 def flip_counts(evidence: Evidence) -> str:
     """How many changed answers of each kind, those that harm first."""
     kinds = Counter(flip.kind for flip in evidence.flips)
-    return ", ".join(count(kinds[kind], *words) for kind, words in KINDS.items() if kinds[kind])
+    return "; ".join(count(kinds[kind], *words) for kind, words in KINDS.items() if kinds[kind])
 
 
 def changed_answers(evidence: Evidence) -> str:
@@ -182,11 +185,6 @@ def _proportion(report: Report, evidence: Evidence, figure: str) -> KeyFigure:
         return KeyFigure(title, "not judged", ("no margin was held against it",))
     detail, outcome, strip = _against(report, judged)
     several = len(evidence.classes) > 1
-    if several and not judged.of:
-        title, mean = f"{title}, mean of {len(evidence.classes)}", evidence.changes.get(figure)
-        if mean is None:
-            return KeyFigure(title, "not known", detail, outcome, strip)
-        return KeyFigure(title, f"{number(mean.reference)} → {number(mean.variant)}", detail, outcome, strip)
     title = f"{title} of {judged.of}" if several else title
     part = next((getattr(each, figure) for each in evidence.classes if judged.of in ("", each.name)), None)
     if part is None or part.reference is None:
@@ -227,13 +225,13 @@ def _against(report: Report, judged: Criterion | None) -> tuple[tuple[str, ...],
     if judged is None:
         return ("no margin was held against it",), None, None
     if judged.loss is None:
-        return (judged.reason,), judged.outcome, None
+        return (reason_of(judged),), judged.outcome, None
     sure = percent(report.tolerance.confidence, 0)
     bound = "no bound can be given"
     if judged.bound is not None:
         worst = beside(abs(judged.bound), judged.margin)
         bound = f"{'at most' if judged.bound >= 0 else 'at least'} {worst} {'worse' if judged.bound >= 0 else 'better'}"
         bound += f" ({sure} confidence)"
-    told = () if explained(judged) else (judged.reason,)
+    told = () if explained(judged) else (reason_of(judged),)
     detail = (f"measured: {shift(judged.loss)}", bound, f"{judged.margin:g} worse is allowed", *told)
     return detail, judged.outcome, criterion_strip(judged)

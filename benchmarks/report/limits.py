@@ -59,11 +59,19 @@ def _of_the_margins(report: Report) -> tuple[str, ...]:
         else "The margins are the defaults of medcompress: choices of engineers, not of clinicians. Whoever signs "
         "should say whether a loss of that size would matter to a patient."
     )
-    late = (
-        ""
-        if report.registration.before
-        else "The margins were changed after the images had first been answered: the verdict is not one against "
-        "margins set beforehand."
+    late = ""
+    if not report.registration.before:
+        late = (
+            "The margins were changed after the images had first been answered: the verdict is not one against margins "
+            "set beforehand."
+            if report.registration.written
+            else "Whether the margins were set before the images were answered is not known."
+        )
+    dated = (
+        "That the margins are older than the results rests on the date of their file, which can be changed: hold its "
+        "sha256 against that of the file that was agreed."
+        if report.registration.source and report.registration.before
+        else ""
     )
     several = (
         "p values are adjusted for the number of classes (Holm), intervals and bounds are not."
@@ -74,7 +82,7 @@ def _of_the_margins(report: Report) -> tuple[str, ...]:
         f"A bound at {percent(report.tolerance.confidence, 0)} confidence is wrong in up to "
         f"{percent(1 - report.tolerance.confidence, 0)} of such studies."
     )
-    return defaults, late, sure, several
+    return defaults, late, dated, sure, several
 
 
 def _of_use(report: Report) -> tuple[str, ...]:

@@ -102,8 +102,8 @@ def _loss_columns(first: str, tolerance: Tolerance, p: str = "p (Holm)") -> tupl
 def _loss_row(name: str, found: ClassEvidence, figure: str, tolerance: Tolerance) -> tuple[Cell | str, ...]:
     images = {
         "auroc": f"{found.sensitivity.images} / {found.specificity.images}",
-        "sensitivity": str(found.sensitivity.images),
-        "specificity": str(found.specificity.images),
+        "sensitivity": f"{found.sensitivity.images:,}",
+        "specificity": f"{found.specificity.images:,}",
     }[figure]
     part: AurocLoss | PairedProportion | None = getattr(found, figure)
     if part is None or part.loss is None:

@@ -54,7 +54,7 @@ def render_markdown(report: Report) -> str:
         f"**Research use only.** {QUESTION} Evidence of {moment(report.created)}.",
         *(f"**Caution:** {escaped(caution)}" for caution in report.cautions),
         f"## {verdict_word(report.verdict, report.accepted)}",
-        f"**{meaning(report)}**",
+        f"**{escaped(meaning(report))}**",
         *map(escaped, reasons(report, evidence)),
     ]
     if found := settling(evidence):

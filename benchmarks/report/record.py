@@ -1,13 +1,20 @@
-"""The evidence as data: what the pages are rendered from."""
+"""The evidence as data: what the pages are rendered from; and its JSON schema, for who reads it with another language.
+
+    python -m medcompress.benchmarks.report.record
+
+writes ``report.schema.json`` beside this module; a test holds it against the code.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ...runtime.decision import Decision
 from ...runtime.hardware import Cpu
+from ...runtime.records import to_json, write_whole
 from ..data.checks import Checks
 from ..evidence import Evidence
 from ..row import Row
@@ -15,6 +22,7 @@ from ..tolerance import Registration, Tolerance
 from ..verdict import Outcome
 
 SCHEMA = 2
+SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,3 +79,16 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def chosen_evidence(self) -> Evidence | None:
         """Of the chosen variant; None where it was not judged."""
         return next((each for each in self.evidence if each.variant == self.chosen), None)
+
+
+def report_schema() -> dict[str, Any]:
+    """JSON Schema 2020-12 of :class:`Report`."""
+    named = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"medcompress report, schema {SCHEMA}",
+    }
+    return named | msgspec.json.schema(Report)
+
+
+if __name__ == "__main__":
+    write_whole(SCHEMA_FILE, to_json(report_schema()))

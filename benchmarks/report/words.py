@@ -19,7 +19,10 @@ RESEARCH_USE = (
 )
 QUESTION = "Is the compressed model no worse than the uncompressed one, within the margins?"
 SETTLED = "What would settle it, if further patients are like these:"
-LOSSES = "A loss is reference minus variant (of the calibration error and of shares the rise): below 0 the variant is better."
+LOSSES = (
+    "A loss is how much worse the variant is than the reference: reference minus variant, of the calibration error the "
+    "rise. Below 0 the variant is better."
+)
 OUTCOMES: dict[Outcome, str] = {"pass": "PASS", "fail": "FAIL", "inconclusive": "INCONCLUSIVE"}
 SHAPES: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 FIGURES = {
@@ -59,6 +62,12 @@ def number(value: float | None, digits: int = 3) -> str:
     return text.removeprefix("-") if not float(text) else text.replace("-", "−")
 
 
+def signed(value: float | None) -> str:
+    """With a plus too, for a distance from something."""
+    text = number(value)
+    return f"+{text}" if value and value > 0 and float(text) else text
+
+
 def beside(value: float | None, margin: float) -> str:
     """As :func:`number`, with a digit more where three would hide on which side of the margin it lies."""
     hidden = value is not None and value != margin and number(value) == number(margin)
@@ -67,7 +76,10 @@ def beside(value: float | None, margin: float) -> str:
 
 def shift(loss: float) -> str:
     """A loss without a sign to be puzzled over."""
-    return f"{number(abs(loss))} {'worse' if loss > 0 else 'better'}" if float(f"{loss:.3f}") else "no difference"
+    if not loss:
+        return "no difference"
+    size = number(abs(loss)) if abs(loss) >= 0.0005 else "less than 0.001"
+    return f"{size} {'worse' if loss > 0 else 'better'}"
 
 
 def about(patients: int) -> str:
@@ -126,8 +138,8 @@ def meaning(report: Report) -> str:
         if chosen is not None and chosen.verdict.identical:
             return f"{report.chosen} gives the outputs of the uncompressed model, but for the last digits."
         return (
-            f"{report.chosen} is no worse than the uncompressed model by more than the margins allow ({sure} "
-            "confidence, patients like these). Whether the uncompressed model is good enough is another question."
+            f"Compared with the uncompressed model, {report.chosen} loses no more than the margins allow ({sure} "
+            "confidence, for patients like these). Whether the uncompressed model is good enough is another question."
         )
     # On a kiosk the bundle's own form is judged; else what is left after a no is an uncompressed one.
     alone = chosen is not None and chosen.verdict.outcome != "pass"
@@ -149,9 +161,9 @@ def descriptive(report: Report, evidence: Evidence) -> str:
     confidence = report.tolerance.confidence
     return (
         f"Descriptive only: no subgroup is part of the verdict. {count(len(evidence.groups), 'group')} "
-        f"{'is' if len(evidence.groups) == 1 else 'are'} shown, each with its own {percent(confidence, 0)} intervals, not "
-        f"adjusted for their number: about one interval in {round(1 / (1 - confidence))} misses the true loss by chance. "
-        f"Groups of fewer than {report.tolerance.minimum} images, or of one class alone, have a hollow dot (○)."
+        f"{'is' if len(evidence.groups) == 1 else 'are'} shown, each with its own {percent(confidence, 0)} intervals, "
+        f"not adjusted for their number: by chance about one interval in {round(1 / (1 - confidence))} misses the true "
+        f"loss. A hollow dot (○) marks groups of fewer than {report.tolerance.minimum} images, or of one class alone."
     )
 
 
@@ -226,7 +238,7 @@ GLOSSARY = (
     ("95 % interval", "two-sided, so its upper end lies above the one-sided bound of the same loss"),
     (
         "p",
-        "how often so large a difference, either way, would come by chance if there were none; no verdict rests on it",
+        "how often so large a difference, either way, would come by chance alone; no verdict rests on it",
     ),
     ("Holm", "an adjustment of p for having tested several classes at once"),
     ("design effect", "by how many times images of one patient tell less than those of as many patients"),

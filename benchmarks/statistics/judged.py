@@ -82,11 +82,7 @@ def judged(
         raise DataError("a target holds other numbers than 1 (present), 0 (absent) and -1 (unknown); mend the labels")
     if not np.isfinite(chances).all():
         raise DataError("the model's outputs are not all numbers, so nothing can be said of it; train it again")
-    if decision.kind == "multilabel":
-        known = (matrix >= 0).any(axis=1)
-    else:
-        known = (matrix >= 0).all(axis=1) & (matrix.sum(axis=1) == 1)
-    rows = np.flatnonzero(known)
+    rows = np.flatnonzero(known_images(decision, matrix))
     return Judged(
         decision,
         matrix[rows],
@@ -95,6 +91,14 @@ def judged(
         tuple(str(patients[row]) for row in rows.tolist()),
         len(matrix) - len(rows),
     )
+
+
+def known_images(decision: Decision, target: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """(N,) whether something is known of each image; but of findings, which class it has."""
+    stated = target >= 0
+    if decision.kind == "multilabel":
+        return np.logical_or.reduce(stated, axis=1)
+    return np.logical_and.reduce(stated, axis=1) & (target.sum(axis=1) == 1)
 
 
 def confusion(found: Judged) -> tuple[tuple[tuple[int, ...], ...], ...]:

@@ -16,7 +16,7 @@ from ...runtime.decision import Decision
 from ...runtime.errors import DataError
 from .metrics import require_scikit_learn
 
-LEAST, MOST = 0.05, 20.0
+LEAST, MOST = 0.25, 4.0
 # Of the mean negative log likelihood: what is no gain.
 _NO_GAIN = 1e-9
 
@@ -24,9 +24,9 @@ _NO_GAIN = 1e-9
 def fit_temperature(decision: Decision, target: npt.NDArray[np.int8], logits: npt.NDArray[Any]) -> float:
     """The temperature of the lowest negative log likelihood, from :data:`LEAST` to :data:`MOST`.
 
-    1 where none is better: outputs that are the same for all images or all classes, or that are right and already as
-    sure as numbers can be. Where the network is right throughout and could be surer, it is near :data:`LEAST`;
-    where it is wrong throughout, near :data:`MOST`.
+    1 where none is better, where outputs are the same for all images or all classes, and where the network is right
+    throughout: the surer the likelier then, without end, and nothing says how sure it may be. Where it is wrong
+    throughout, near :data:`MOST`.
 
     Args:
         decision: its own temperature is left out of account.
@@ -62,5 +62,7 @@ def fit_temperature(decision: Decision, target: npt.NDArray[np.int8], logits: np
         of_image = np.logaddexp(0, -scaled[:, 0]) if findings else np.logaddexp.reduce(-scaled, axis=1)
         return float(of_image.mean())
 
+    if (margins > 0).sum() == margins.size - (0 if findings else len(margins)):
+        return 1.0
     found = minimize_scalar(loss, bounds=np.log([LEAST, MOST]), method="bounded", options={"xatol": 1e-7})
     return float(np.exp(found.x)) if found.fun < loss(0.0) - _NO_GAIN else 1.0

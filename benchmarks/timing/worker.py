@@ -43,6 +43,7 @@ class Worker:
 
     def __init__(self, command: Sequence[str] = COMMAND, limit_s: float = LIMIT_S) -> None:
         self._limit_s = limit_s
+        self._folders: set[str] = set()
         self._child = subprocess.Popen(
             list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -51,6 +52,7 @@ class Worker:
 
     def load(self, engine: str, files: Sequence[Path], precision: str, threads: int) -> Executed:
         """Load a model; returns what the engine says it executes."""
+        self._folders = {f"{file.parent}/" for file in files}
         answer = self._ask(
             do="load", engine=engine, files=[str(file) for file in files], precision=precision, threads=threads
         )
@@ -91,6 +93,12 @@ class Worker:
             self._lines.put(line)
         self._lines.put("")
 
+    def _plain(self, message: str) -> str:
+        """Without the folders of this machine: what an engine says travels in reports."""
+        for folder in self._folders:
+            message = message.replace(folder, "")
+        return message
+
     def _ask(self, **request: Any) -> dict[str, Any]:
         assert self._child.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # a dead child is told apart below
@@ -105,7 +113,7 @@ class Worker:
             raise EngineError(f"its process ended ({_cause(self._child.wait())})")
         answer = json.loads(line)
         if "error" in answer:
-            raise (EngineAbsent if answer["absent"] else EngineError)(answer["error"])
+            raise (EngineAbsent if answer["absent"] else EngineError)(self._plain(answer["error"]))
         return answer
 
 

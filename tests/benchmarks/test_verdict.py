@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from medcompress.benchmarks.statistics.agreement import Agreement
-from medcompress.benchmarks.statistics.assessment import SAME, Figure
 from medcompress.benchmarks.statistics.delong import AurocLoss
 from medcompress.benchmarks.statistics.paired import PairedProportion, paired_proportion
+from medcompress.benchmarks.statistics.shift import Shift
 from medcompress.benchmarks.tolerance import Tolerance
 from medcompress.benchmarks.verdict import (
     judge,
     of_auroc,
-    of_bootstrap,
+    of_calibration,
     of_flips,
     of_probability,
     of_share,
@@ -61,17 +61,25 @@ def test_no_bound_is_inconclusive() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), None])
 def test_what_is_no_number_never_passes(value: float | None) -> None:
-    found = of_bootstrap("ece", Figure(value, value, value), 0.03, 100, 100, 100, TOLERANCE)
+    found = of_calibration(value, Shift(0.5, value), 100, 100, TOLERANCE)
     assert found.outcome != "pass"
     assert of_auroc(loss_of(0, 0.01, float("nan")), 600, 250, 600, TOLERANCE).outcome == "inconclusive"
 
 
-def test_too_few_images_are_inconclusive_whatever_they_say() -> None:
-    for lost in (0, 5):
+def test_too_few_images_are_inconclusive_unless_the_loss_is_shown() -> None:
+    for lost in (0, 2):
         found = of_share("sensitivity", "sick", share(20, lost), TOLERANCE)
         assert found.outcome == "inconclusive"
         assert "20 images are too few" in found.reason
         assert found.more_patients is not None and found.more_patients >= 10
+        assert f"falls by {lost / 20:.4f}" in found.reason
+    assert of_share("sensitivity", "sick", share(20, 20), TOLERANCE).outcome == "fail"
+
+
+def test_what_is_measured_beyond_a_margin_nobody_may_accept() -> None:
+    few = of_share("sensitivity", "sick", share(20, 2), TOLERANCE)
+    assert not judge([few], identical=False).within
+    assert judge([of_share("sensitivity", "sick", share(20, 0), TOLERANCE)], identical=False).within
 
 
 def test_enough_images_without_a_change_pass() -> None:
@@ -87,13 +95,12 @@ def test_a_margin_of_one_allows_everything() -> None:
     assert of_share("sensitivity", "sick", share(3, 3), wide).outcome == "pass"
 
 
-def test_a_bootstrapped_loss_is_held_by_its_upper_end() -> None:
-    assert of_bootstrap("ece", Figure(0.001, -0.01, 0.02), 0.03, 100, 100, 100, TOLERANCE).outcome == "pass"
-    open_ = of_bootstrap("ece", Figure(0.001, -0.01, 0.06), 0.03, 100, 100, 100, TOLERANCE)
+def test_the_calibration_is_held_by_what_the_probabilities_moved() -> None:
+    assert of_calibration(0.001, Shift(0.01, 0.02), 100, 100, TOLERANCE).outcome == "pass"
+    open_ = of_calibration(-0.01, Shift(0.02, 0.06), 100, 100, TOLERANCE)
     assert (open_.outcome, open_.bound) == ("inconclusive", 0.06)
     assert open_.more_patients and open_.more_patients > 100
-    same = of_bootstrap("ece", Figure(0.0, reason=SAME), 0.03, 100, 100, 100, TOLERANCE)
-    assert (same.outcome, same.bound) == ("pass", 0.0)
+    assert of_calibration(0.04, Shift(0.05, 0.06), 100, 100, TOLERANCE).outcome == "fail"
 
 
 def test_flips_are_bounded_and_the_largest_change_is_not() -> None:
@@ -123,3 +130,13 @@ def test_identical_outputs_pass_as_identical() -> None:
     verdict = judge([few], identical=True)
     assert (verdict.outcome, verdict.identical) == ("pass", True)
     assert verdict.criteria[0].method == "identical outputs"
+
+
+def test_nothing_that_failed_is_identical() -> None:
+    bad = of_share("sensitivity", "sick", share(200, 10), TOLERANCE)
+    assert judge([bad], identical=True).outcome == "fail"
+
+
+def test_without_a_margin_nothing_was_judged() -> None:
+    wide = Tolerance(sensitivity_drop=1)
+    assert "nothing was judged" in judge([of_share("sensitivity", "sick", share(9, 9), wide)], identical=False).reason

@@ -93,7 +93,7 @@ def test_a_path_that_may_climb_out_is_refused(bundle: Path, name: str) -> None:
 
 
 def test_a_newer_schema_is_refused_whatever_else_it_holds(bundle: Path) -> None:
-    (bundle / MANIFEST).write_text('{"schema": 2, "new": true}')
+    (bundle / MANIFEST).write_text('{"schema": 3, "new": true}')
     with pytest.raises(BundleError, match="update medcompress"):
         open_bundle(bundle)
 

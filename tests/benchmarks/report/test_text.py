@@ -15,8 +15,7 @@ import pytest
 from medcompress.benchmarks.report.card import render_card
 from medcompress.benchmarks.report.markdown import escaped, render_markdown
 from medcompress.benchmarks.report.published import BEGIN, END, replaced, results_table
-from medcompress.benchmarks.report.record import Report
-from medcompress.benchmarks.report.schema import FILE, report_schema
+from medcompress.benchmarks.report.record import SCHEMA_FILE, Report, report_schema
 from medcompress.runtime.records import to_json
 
 MADE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("reports.py"))))
@@ -105,8 +104,8 @@ def test_only_what_stands_between_the_markers_is_replaced() -> None:
 
 
 def test_the_stored_schema_is_that_of_the_code() -> None:
-    mend = "write it again with: python -m medcompress.benchmarks.report.schema"
-    assert FILE.read_bytes() == to_json(report_schema()), mend
+    mend = "write it again with: python -m medcompress.benchmarks.report.record"
+    assert SCHEMA_FILE.read_bytes() == to_json(report_schema()), mend
 
 
 @pytest.mark.parametrize("make", ALL)
@@ -116,7 +115,7 @@ def test_a_report_is_valid_and_comes_back_as_it_was(make) -> None:
     if importlib.util.find_spec("jsonschema"):
         import jsonschema
 
-        jsonschema.validate(json.loads(data), json.loads(FILE.read_bytes()))
+        jsonschema.validate(json.loads(data), json.loads(SCHEMA_FILE.read_bytes()))
 
 
 def test_an_unknown_field_is_refused() -> None:
