@@ -28,6 +28,8 @@ NAMES = {
 # From the best to the worst.
 GRAVITY: tuple[Outcome, ...] = ("pass", "inconclusive", "fail")
 _SUCH = {"sensitivity": " with the finding", "specificity": " without it"}
+# Times as many patients as these: what goes beyond is no advice.
+_PRACTICAL = 50
 # Reasons a sentence names; all stand in the criteria.
 _REASONS = 3
 
@@ -215,7 +217,10 @@ def _held(draft: Criterion, low: float | None, fewest: int, tolerance: Tolerance
         reason = f"{name} {verb} {max(loss, 0.0):.4f} as measured, but {possible} ({margin:g} allowed)"
     else:
         outcome, reason, more = "pass", f"{name} {verb} at most {bound:.4f} ({margin:g} allowed)", None
-    if more:
+    if more is not None and more > _PRACTICAL * max(1, draft.patients):
+        more = None
+        reason += "; no practical number of more patients would settle it"
+    elif more:
         reason += f"; about {more} more patients{_SUCH.get(draft.figure, '')} would settle it"
     return msgspec.structs.replace(draft, outcome=outcome, reason=reason, more_patients=more)
 

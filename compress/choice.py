@@ -70,12 +70,16 @@ def choose(
             reason += f" {tried[0].name}: {tried[0].status}."
         return Choice(verdict, False, fastest.name, kept, reason)
     speed = (base.p50_ms or 0) / (fastest.p50_ms or float("inf"))
-    rank = "the fastest" if len(as_fast) == 1 else "the most faithful of the fastest"
-    through = "were let through" if accepted else "passed"
-    reason = (
-        f"{fastest.name} is {rank} of {len(let_through)} forms that {through}: {fastest.p50_ms:.2f} ms, {speed:.1f} "
-        f"times as fast as {REFERENCE}, {100 * fastest.size_bytes / base.size_bytes:.0f} % of its size."
-    )
+    others = [row for row in let_through if row.name != REFERENCE]
+    if fastest.name == REFERENCE:
+        reason = f"None of the {len(others)} other forms that passed is faster than {REFERENCE}, which is kept."
+    else:
+        rank = "the fastest" if len(as_fast) == 1 else "the most faithful of the fastest"
+        reason = (
+            f"{fastest.name} is {rank} of {len(others)} forms that {'were let through' if accepted else 'passed'}: "
+            f"{fastest.p50_ms:.2f} ms, {speed:.1f} times as fast as {REFERENCE}, "
+            f"{100 * fastest.size_bytes / base.size_bytes:.0f} % of its size."
+        )
     if accepted and fastest in open_:
         reason += f" It is not shown to be as good, and was accepted on the maker's word: {_why(fastest)}."
     refused = [row for row in tried if row not in let_through]

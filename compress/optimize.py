@@ -231,6 +231,7 @@ def _run(
         rows=rows,
         evidence=evidence,
         provenance={
+            "command": _command(options),
             "checkpoint": f"{options.checkpoint.name}, sha256 {digest}",
             "split": split.fingerprint,
             "data": f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test images",
@@ -256,6 +257,18 @@ def _groupings(checkpoint: Checkpoint, split: Split, options: Options) -> tuple[
     source = located(checkpoint.data, options.data, options.checkpoint)
     table = Path(source.table) if source.table else None
     return group_samples(split.test, split.folder, subgroups, table, source.image_column)
+
+
+def _command(options: Options) -> str:
+    """What was asked for, without the folders of this machine."""
+    words = ["medcompress optimize", options.checkpoint.name, *(["--int8"] if options.int8 else [])]
+    words += [f"--target {','.join(options.targets)}", f"--threads {options.threads}"]
+    if options.registration is not None:
+        words.append(f"--tolerance {options.registration.source}")
+    words += [
+        f"--{name.replace('_', '-')}" for name in ("accept_leaks", "accept_inconclusive") if getattr(options, name)
+    ]
+    return " ".join(words)
 
 
 def _told(groupings: Sequence[Grouping]) -> dict[str, dict[str, str]]:

@@ -148,7 +148,7 @@ def _few(found: Judged, positive: int, negative: int, minimum: int) -> str:
     # Findings of one image are no independent evidence, and several classes have no sides.
     if found.decision.kind != "binary" and len(found) < minimum:
         few = [f"{len(found)} images"]
-    return f"{' and '.join(few)}; fewer than {minimum}: descriptive only" if few else ""
+    return f"{' and '.join(few)}; fewer than {minimum}" if few else ""
 
 
 def _averaged(found: Judged) -> str:

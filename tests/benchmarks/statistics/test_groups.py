@@ -74,9 +74,9 @@ def test_few_images_of_a_side_are_descriptive() -> None:
     target, before = [[0, 1], [0, 1], [1, 0]], chances(0.9, 0.8, 0.1)
     (a,) = compare(BINARY, target, before, before, "AAA", minimum=2).values()
     assert a.descriptive
-    assert a.note == "1 without the finding; fewer than 2: descriptive only"
+    assert a.note == "1 without the finding; fewer than 2"
     (a,) = compare(BINARY, target, before, before, "AAA", minimum=3).values()
-    assert a.note == "2 with the finding and 1 without the finding; fewer than 3: descriptive only"
+    assert a.note == "2 with the finding and 1 without the finding; fewer than 3"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_group_of_one_class_says_which_side_is_missing(positive: bool, note: s
     assert a.note == note
     (few,) = compare(BINARY, target, chances(0.9, 0.4), chances(0.9, 0.6), "AA", minimum=5).values()
     side = "with" if positive else "without"
-    assert few.note == f"{note}; 2 {side} the finding; fewer than 5: descriptive only"
+    assert few.note == f"{note}; 2 {side} the finding; fewer than 5"
 
 
 def test_a_single_image_is_a_group_too() -> None:
@@ -121,7 +121,7 @@ def test_several_classes_are_judged_by_the_share_answered_right() -> None:
     assert a.note == "AUROC is over 2 of 3 classes: the others are in none of these images, or in all"
     assert b.auroc is None
     assert b.descriptive
-    assert b.note == "all are c, so there is no AUROC; 2 images; fewer than 3: descriptive only"
+    assert b.note == "all are c, so there is no AUROC; 2 images; fewer than 3"
 
 
 def test_findings_are_pooled_and_unknown_ones_count_nowhere() -> None:
@@ -138,7 +138,7 @@ def test_findings_are_pooled_and_unknown_ones_count_nowhere() -> None:
     y = roc_auc_score(np.array(target)[:4, 1][known], np.array(before)[:4, 1][known])
     assert a.auroc.reference == pytest.approx((1 + y) / 2)
     (few,) = compare(FINDINGS, target, before, after, "AAAAA", minimum=5).values()
-    assert few.note == "4 images; fewer than 5: descriptive only"
+    assert few.note == "4 images; fewer than 5"
     assert few.descriptive
 
 

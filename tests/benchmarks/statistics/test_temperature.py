@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 
 from medcompress.benchmarks.statistics.judged import judged
 from medcompress.benchmarks.statistics.measures import overall_values
-from medcompress.benchmarks.statistics.temperature import LEAST, MOST, fit_temperature
+from medcompress.benchmarks.statistics.temperature import MOST, fit_temperature
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import DataError
 
