@@ -163,6 +163,8 @@ def read_tolerance(path: Path) -> tuple[Tolerance, Registration]:
         import yaml
     except ImportError as error:
         raise missing_package("pyyaml", "report") from error
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: is not a file; write the margins into one, so that their age can be told")
     try:
         content = path.read_bytes()
         written = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
@@ -173,7 +175,9 @@ def read_tolerance(path: Path) -> tuple[Tolerance, Registration]:
         found = yaml.load(content, _loader())
         tolerance = None if found is None else msgspec.convert(found, Tolerance)
     except (yaml.YAMLError, msgspec.ValidationError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not a tolerance ({error}); its keys are: {keys}") from error
+        raise InputError(
+            f"{path}: is not a tolerance ({error}); its keys are: {keys}; numbers are written 0.01"
+        ) from error
     if tolerance is None:
         raise InputError(f"{path}: is empty; write the margins that differ, or leave --tolerance out for the defaults")
     return tolerance, Registration(path.name, hashlib.sha256(content).hexdigest(), written, "")

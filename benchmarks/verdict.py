@@ -163,7 +163,9 @@ def judge(criteria: Sequence[Criterion], *, identical: bool) -> Verdict:
     if identical and worst != "fail":
         reason = "its outputs are those of the reference but for the last digits"
         same = tuple(
-            msgspec.structs.replace(each, outcome="pass", more_patients=None, method="identical outputs", reason=reason)
+            msgspec.structs.replace(
+                each, outcome="pass", bound=each.loss, more_patients=None, method="identical outputs", reason=reason
+            )
             for each in criteria
         )
         return Verdict("pass", True, same, reason)

@@ -29,7 +29,7 @@ from .statistics.multiplicity import holm
 from .statistics.operating import lock, own_thresholds
 from .statistics.paired import PairedProportion, paired_proportion
 from .statistics.shift import shift
-from .statistics.temperature import fit_temperature
+from .statistics.temperature import LEAST, MOST, fit_temperature
 from .tolerance import Tolerance
 from .verdict import Criterion, judge, of_auroc, of_calibration, of_flips, of_probability, of_share
 
@@ -65,6 +65,22 @@ def locked(decision: Decision, tolerance: Tolerance, validation: Labelled | None
         found = fit_temperature(decision, validation.target, logits)
         decision = _at_temperature(decision, found)
     return lock(decision, rule, validation.target, logits)
+
+
+def cautions_of_lock(
+    tolerance: Tolerance, decision: Decision, validation: Labelled, classes: Sequence[str]
+) -> tuple[str, ...]:
+    """What keeps the locked threshold and temperature from meaning much, a sentence each."""
+    if tolerance.temperature == "keep" and (tolerance.threshold == "keep" or isinstance(tolerance.threshold, float)):
+        return ()
+    counts = (validation.target == 1).sum(axis=0).tolist()
+    few = [f"{count} of {name}" for name, count in zip(classes, counts, strict=True) if count < LEAST_IMAGES_A_CLASS]
+    said = []
+    if few:
+        said.append(f"Threshold or temperature were found on few validation images ({', '.join(few)}).")
+    if tolerance.temperature == "refit" and not LEAST * 1.01 < decision.temperature < MOST * 0.99:
+        said.append(f"The temperature is at the end of its range ({decision.temperature:.2f}).")
+    return tuple(said)
 
 
 def _at_temperature(decision: Decision, temperature: float) -> Decision:

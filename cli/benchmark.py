@@ -61,6 +61,7 @@ def command(
     --scenario measures speed alone, as MLPerf's load generator drives it.
     """
     from ..benchmarks.bundle_benchmark import benchmark
+    from ..benchmarks.progress import stage
     from ..runtime.bundle import open_bundle
     from ..runtime.hardware import this_cpu
     from .documents import Benchmarked
@@ -89,6 +90,10 @@ def command(
             accept_inconclusive=accept_inconclusive,
         )
     if scenario is not None:
+        if out or tolerance or metadata or accept_inconclusive:
+            raise InputError(
+                "--scenario measures speed alone; leave out --out, --tolerance, --metadata and --accept-..."
+            )
         from ..benchmarks.timing.scenarios import SECONDS, Load
 
         images = [sample.path for sample in local.samples] if local else []
@@ -99,11 +104,6 @@ def command(
     with tempfile.TemporaryDirectory(prefix="medcompress-") as scratch:
         eager = _eager(manifest.spec, Path(scratch))
         found = benchmark(opened, local, threads, eager)
-    if out is not None and local is not None and found.report is not None:
-        from ..benchmarks.report.files import write_report
-
-        files = [sample.path.relative_to(local.folder).as_posix() for sample in local.samples]
-        write_report(out, found.report, manifest.spec, found.pictures, files)
     if as_json:
         origin = data or "bundle"
         document = Benchmarked(
@@ -122,9 +122,13 @@ def command(
 
         origin = f"accuracy on {data}" if data else "accuracy as measured when the bundle was made"
         print_table(found.rows, f"{bundle}: {origin}; {threads} thread(s), {this_cpu().kind}", manifest.chosen)
-        if out is not None:
-            click.echo(f"report, with pictures of patients: {out / 'report.html'}")
     chosen = next(row for row in found.rows if row.name == manifest.chosen)
+    if out is not None and local is not None and found.report is not None:
+        from ..benchmarks.report.files import HTML, write_report
+
+        files = [sample.path.relative_to(local.folder).as_posix() for sample in local.samples]
+        write_report(out, found.report, manifest.spec, found.pictures, files)
+        stage(f"report, with pictures of patients: {out / HTML}")
     if chosen.state == "inconclusive":
         return 0 if accept_inconclusive else 1
     return {"fail": 1, "error": 3, "not run here": 3}.get(chosen.state, 0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ UNEXPECTED = 70
 # 128 + SIGPIPE, as shells count it.
 CLOSED_PIPE = 141
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
+_NOT_WRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
 class LazyGroup(click.Group):
@@ -78,7 +79,9 @@ def run(arguments: Sequence[str]) -> int:
         return CLOSED_PIPE
     except (KeyboardInterrupt, click.Abort) as stop:
         code = 130
-        message = str(stop) or "stopped; what was finished is kept: the same command goes on from there"
+        message = (
+            str(stop) or "stopped; what optimize or train had finished is kept: it goes on from there"
+        )
         click.echo(message, err=True)
     except Exception as error:
         code, message = _explain(error)
@@ -106,7 +109,11 @@ def _explain(error: Exception) -> tuple[int, str]:
 
 
 def main() -> None:
-    """Entry point of the ``medcompress`` script."""
+    """Entry point of the ``medcompress`` script.
+
+    A request to end (systemd, ``timeout``) is taken like Ctrl-C: what was rendered of patients' images is removed.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -40,7 +40,9 @@ def command(bundle: Path, out: Path | None, as_json: bool) -> None:
     from ..runtime.bundle import MANIFEST, open_bundle
     from ..runtime.errors import MachineError
 
-    folder = out or bundle.absolute().with_name(f"{bundle.absolute().name.removesuffix('.json')}-report")
+    path = bundle.absolute()
+    whose = path.parent if (path.parent / MANIFEST).exists() else path
+    folder = out or whose.with_name(f"{whose.name.removesuffix('.json')}-report")
     refuse_folder(folder)
     report = read_report(bundle)
     spec = open_bundle(bundle).manifest.spec if (bundle / MANIFEST).exists() else {}

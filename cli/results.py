@@ -84,13 +84,16 @@ def _put(table: str, into: Path) -> None:
     from ..runtime.records import write_whole
 
     try:
-        text = into.read_text(encoding="utf-8")
+        into = into.resolve()
+        text = into.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{into}: cannot be read ({error}); give a text file that holds the markers") from error
     changed = replaced(text, table)
     if changed is None:
-        raise InputError(f"{into}: has no place for the table; write {BEGIN} and {END} on lines of their own")
+        raise InputError(f"{into}: has no one place for the table; write {BEGIN} and {END} once, on lines of their own")
     try:
+        mode = into.stat().st_mode
         write_whole(into, changed.encode())
+        into.chmod(mode)
     except OSError as error:
         raise MachineError(f"{into}: cannot be written ({error.strerror}); give another --into") from error

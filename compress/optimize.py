@@ -26,7 +26,7 @@ from ..benchmarks.row import Row
 from ..benchmarks.statistics.operating import rule_words
 from ..benchmarks.tolerance import Registration, Tolerance, registered
 from ..benchmarks.versions import versions
-from ..benchmarks.weighing import cautions, check_rule, locked, weigh
+from ..benchmarks.weighing import cautions, cautions_of_lock, check_rule, locked, weigh
 from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
 from ..runtime.errors import DataError, InputError, MachineError
 from ..runtime.hardware import this_cpu
@@ -216,7 +216,11 @@ def _run(
         verdict=choice.verdict,
         accepted=choice.accepted,
         reason=choice.reason,
-        cautions=(*checks.cautions, *cautions(rows, REFERENCE, images, options.tolerance)),
+        cautions=(
+            *checks.cautions,
+            *cautions(rows, REFERENCE, images, options.tolerance),
+            *cautions_of_lock(options.tolerance, decision, val, split.classes),
+        ),
         chosen=choice.chosen,
         reference=REFERENCE,
         tolerance=options.tolerance,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.bundle import MANIFEST
-from ...runtime.errors import InputError
+from ...runtime.errors import InputError, MachineError
 from ...runtime.records import to_json, write_whole
 from .card import render_card
 from .html import render_html
@@ -25,13 +25,18 @@ _COLUMNS = ("case", "kind", "of", "truth", "reference", "variant", "reference_pr
 def refuse_folder(folder: Path) -> None:
     """Refuse to write into a bundle, whose files are hashed, and which travels where patients' pictures must not.
 
+    It is made where it is not there: whether it can be is told before any work.
+
     Raises:
-        InputError: it is a bundle, lies in one, or is a file.
+        InputError: it is a bundle, or lies in one.
+        MachineError: it cannot be made.
     """
     if any((each / MANIFEST).exists() for each in (folder.absolute(), *folder.absolute().parents)):
         raise InputError(f"{folder}: is a bundle, or lies in one; give another --out")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; give a folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(f"{folder}: cannot be made ({error.strerror}); give another --out") from error
 
 
 def write_report(

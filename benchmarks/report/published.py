@@ -47,10 +47,11 @@ def results_table(reports: Sequence[Report]) -> str:
 
 
 def replaced(text: str, table: str) -> str | None:
-    """``text`` with what stands between the markers replaced; None where they are missing or out of order."""
+    """``text`` with what stands between the markers replaced; None unless each stands in it once, in order."""
     before, found, rest = text.partition(BEGIN)
     _, ended, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}" if found and ended else None
+    once = text.count(BEGIN) == text.count(END) == 1
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}" if once and found and ended else None
 
 
 def _said(reports: Sequence[Report]) -> str:
@@ -93,4 +94,6 @@ def _rows(report: Report) -> list[list[str]]:
 
 
 def _name(report: Report) -> str:
-    return report.model.partition(":")[0]
+    """The network and what it finds: one network may stand in several rows."""
+    architecture, classes = report.model.partition(":")[0], report.decision.classes
+    return f"{architecture}, {report.decision.positive or f'{len(classes)} classes'}"

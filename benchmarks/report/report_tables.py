@@ -117,7 +117,11 @@ def age(report: Report) -> str:
         return "yes: the defaults, which are older than any run"
     if not report.registration.written or not report.registration.measured:
         return "not known"
-    return "yes" if report.registration.before else "NO: they were changed after the images had been answered"
+    return (
+        "yes, as far as the file's time and this folder tell"
+        if report.registration.before
+        else "NO: they were changed after the images had been answered"
+    )
 
 
 def provenance_facts(report: Report) -> tuple[tuple[str, str], ...]:

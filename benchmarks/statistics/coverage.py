@@ -250,14 +250,14 @@ def _print(found: Sequence[Coverage]) -> None:
 
 def main() -> None:
     """Run all scenarios and print what came of them."""
-    parser = argparse.ArgumentParser(prog="medcompress.benchmarks.statistics.coverage", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m medcompress.benchmarks.statistics.coverage", description=__doc__)
     parser.add_argument("--studies", type=int, default=STUDIES, help="of each scenario (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse_args()
-    if given.studies < 1 or given.workers < 1:
-        parser.error("--studies and --workers are at least 1")
+    if given.studies < 1 or given.workers < 1 or given.seed < 0:
+        parser.error("--studies and --workers are at least 1, --seed at least 0")
     todo = scenarios()
     rows = track(todo, "Simulating", len(todo))
     if given.workers == 1:

@@ -28,6 +28,8 @@ LATENCY_BOUND_MS = 100.0
 MOST_IMAGES = 128
 # Tests of the search for a server's rate: they tell it to 1/32 of where it ends.
 TRIES = 5
+# Times what the warm-up managed: a rate beyond is refused.
+_HOPELESS = 20
 # It ends above what the warm-up managed, which may have met a slow moment.
 _ROOM = 1.25
 METHOD = (
@@ -139,11 +141,17 @@ def _serve(
     plan: LoadTest, rate: float | None, test: Callable[[LoadTest], Outcome]
 ) -> tuple[LoadTest, Outcome, tuple[Try, ...]]:
     """The test at the given rate, or the one at the highest rate that was found valid, by bisection."""
-    if rate is not None:
-        plan = msgspec.structs.replace(plan, target_qps=rate)
-        return plan, test(plan), ()
     # Below the lowest rate the longest test has too few queries to be valid.
     low, high = LEAST_QUERIES["server"] / (LONGEST * plan.seconds), _ROOM * plan.capacity
+    if rate is not None:
+        # LoadGen makes all queries before it sends one: far beyond what can be answered they fill the memory.
+        if not low <= rate <= _HOPELESS * plan.capacity:
+            raise EngineError(
+                f"--target-qps {rate:g}: it answers about {plan.capacity:.0f} queries/s here; give between {low:.1f} "
+                f"and {_HOPELESS * plan.capacity:.0f}, or more --seconds for a lower one"
+            )
+        plan = msgspec.structs.replace(plan, target_qps=rate)
+        return plan, test(plan), ()
     done: list[tuple[LoadTest, Outcome]] = []
     # Where one sample alone takes longer than the bound, no rate is slow enough: one test shows it.
     alone_ms = 1e3 * plan.workers / plan.capacity
