@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .markdown import escaped, padded
 from .record import Report
-from .words import NONE, count, megabytes, number, verdict_word
+from .words import NONE, count, megabytes, number, percent, verdict_word
 
 BEGIN, END = "<!-- medcompress results -->", "<!-- /medcompress results -->"
 _HEAD = (
@@ -57,7 +57,7 @@ def replaced(text: str, table: str) -> str | None:
 def _said(reports: Sequence[Report]) -> str:
     chosen = "the chosen form is bold; loss is of AUROC, reference minus variant, and at most the bound"
     confidences = sorted({report.tolerance.confidence for report in reports})
-    sure = " or ".join(f"{confidence:.0%}" for confidence in confidences)
+    sure = " or ".join(percent(confidence, 0) for confidence in confidences)
     images = ", ".join(f"{escaped(_name(each))}: {count(each.held_out, 'image')}" for each in reports)
     return f"{chosen} with {sure} confidence. Held out: {images}."
 
