@@ -79,9 +79,7 @@ def run(arguments: Sequence[str]) -> int:
         return CLOSED_PIPE
     except (KeyboardInterrupt, click.Abort) as stop:
         code = 130
-        message = (
-            str(stop) or "stopped; what optimize or train had finished is kept: it goes on from there"
-        )
+        message = str(stop) or "stopped; what optimize or train had finished is kept: it goes on from there"
         click.echo(message, err=True)
     except Exception as error:
         code, message = _explain(error)
