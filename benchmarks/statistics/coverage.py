@@ -8,6 +8,9 @@ be. Of several images a patient (1 to 4) half of either variance is shared by th
 patient's truth, the others one of their own. The areas of the reference lie between 0.85 and 0.95, the share of the
 diseased between 0.3 and 0.6, drawn anew for every study.
 
+Of the calibration, probabilities that are right are raised, by so much on the mean that the calibration error is the
+margin; of the flips, so many answers change. Neither has a two-sided interval.
+
 Whether a variant passes is asked of the gate itself, with the other margins wide. With several margins it passes less
 often still, for every one must be kept (Berger 1982, "Multiparameter hypothesis testing and acceptance sampling",
 Technometrics 24:295-300).
@@ -20,25 +23,29 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ...runtime.decision import Decision
 from ..progress import track
 from ..tolerance import Tolerance
-from ..verdict import Criterion, judge, of_auroc, of_share
+from ..verdict import Criterion, judge, of_auroc, of_calibration, of_flips, of_share
+from .agreement import agreement
 from .bootstrap import Floats
 from .delong import AurocLoss, auroc_loss
+from .judged import judged
 from .paired import PairedProportion, paired_proportion
+from .shift import shift
 
 IMAGES = (100, 600, 5000)
 NOISES = (0.1, 0.3, 0.6)
 STUDIES = 2000
 CONFIDENCE = 0.95
 # Of the losses: those of the default tolerance.
-AUROC_MARGIN, SENSITIVITY_MARGIN = 0.01, 0.03
+AUROC_MARGIN, SENSITIVITY_MARGIN, ECE_MARGIN, FLIPS_MARGIN = 0.01, 0.03, 0.03, 0.03
 _SHARED = 0.5
 _AS_PATIENT = 0.7
 _MOST_IMAGES = 4
@@ -47,7 +54,8 @@ _CLASSES = 3
 _AT_ONCE = 100
 
 # Every loss but the one in question is allowed, and nothing is too few.
-GATE = Tolerance(AUROC_MARGIN, SENSITIVITY_MARGIN, 1, 1, 1, 1, confidence=CONFIDENCE, minimum=1)
+GATE = Tolerance(AUROC_MARGIN, SENSITIVITY_MARGIN, 1, ECE_MARGIN, FLIPS_MARGIN, 1, confidence=CONFIDENCE, minimum=1)
+DECISION = Decision("binary", ("healthy", "diseased"), "diseased")
 # Whether the one-sided bound held, and the two-sided interval, and whether the gate let the variant pass.
 Held: TypeAlias = tuple[bool, bool, bool]
 Counts: TypeAlias = npt.NDArray[np.int64]
@@ -57,14 +65,14 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One way to draw studies.
 
     Attributes:
-        figure: ``auroc`` of two classes, ``macro`` AUROC of three, or ``sensitivity``.
+        figure: ``auroc`` of two classes, ``macro`` AUROC of three, ``sensitivity``, ``ece`` or ``flips``.
         images: in a study; of sensitivity the diseased.
         loss: true, and the margin.
-        noise: standard deviation of what the variant adds to the reference's scores; of sensitivity 0.
+        noise: standard deviation of what the variant adds to the reference's scores; 0 where there are none.
         several: images a patient.
     """
 
-    figure: Literal["auroc", "macro", "sensitivity"]
+    figure: Literal["auroc", "macro", "sensitivity", "ece", "flips"]
     images: int
     loss: float
     noise: float
@@ -99,6 +107,10 @@ def scenarios(images: Sequence[int] = IMAGES) -> list[Scenario]:
         found += [Scenario("macro", count, AUROC_MARGIN, 0.3, several) for count in images]
     for several in (False, True):
         found += [Scenario("sensitivity", count, SENSITIVITY_MARGIN, 0.0, several) for count in images]
+    for several in (False, True):
+        found += [Scenario("ece", count, ECE_MARGIN, 0.0, several) for count in images]
+    for several in (False, True):
+        found += [Scenario("flips", count, FLIPS_MARGIN, 0.0, several) for count in images]
     return found
 
 
@@ -122,7 +134,13 @@ def cover(scenario: Scenario, studies: int, seed: int = 0, run: Callable[..., It
 
 def _some(scenario: Scenario, studies: int, seed: tuple[int, int]) -> Counts:
     rng = np.random.default_rng(seed)
-    study = {"auroc": auroc_study, "macro": macro_study, "sensitivity": sensitivity_study}[scenario.figure]
+    study = {
+        "auroc": auroc_study,
+        "macro": macro_study,
+        "sensitivity": sensitivity_study,
+        "ece": calibration_study,
+        "flips": flips_study,
+    }[scenario.figure]
     return np.sum([study(rng, scenario) for _ in range(studies)], axis=0)
 
 
@@ -153,6 +171,34 @@ def sensitivity_study(rng: np.random.Generator, scenario: Scenario) -> Held:
     right = kinds[kind]
     found = paired_proportion(right[:, 0], right[:, 1], _names(patient), CONFIDENCE)
     return _held(scenario.loss, found, of_share("sensitivity", "", found, GATE))
+
+
+def calibration_study(rng: np.random.Generator, scenario: Scenario) -> Held:
+    """Probabilities that are right, and the variant's, which are too high."""
+    patient = _patients(rng, scenario)
+    probability = rng.uniform(0.1, 0.8, len(patient))
+    raised = probability + _of_patient_or_own(rng, patient, lambda size: rng.uniform(0, 2 * scenario.loss, size))
+    target = (rng.random(len(patient)) < probability).astype(np.int8)
+    truth, names = np.stack([1 - target, target], axis=1), _names(patient)
+    reference, variant = (
+        judged(DECISION, truth, np.stack([1 - each, each], axis=1), names) for each in (probability, raised)
+    )
+    found = shift(reference, variant, CONFIDENCE)
+    criterion = of_calibration(0.0, found, len(patient), int(patient[-1]) + 1, GATE)
+    held = found.bound is None or scenario.loss <= found.bound
+    return held, held, judge([criterion], identical=False).outcome == "pass"
+
+
+def flips_study(rng: np.random.Generator, scenario: Scenario) -> Held:
+    """Answers, some of which change."""
+    patient = _patients(rng, scenario)
+    score = rng.standard_normal(len(patient))
+    changed = _of_patient_or_own(rng, patient, lambda size: rng.random(size) < scenario.loss)
+    before, after = (np.stack([-each, each], axis=1) for each in (score, np.where(changed, -score, score)))
+    found = agreement(DECISION, before, after, _names(patient), CONFIDENCE)
+    criterion = of_flips(found, int(patient[-1]) + 1, GATE)
+    held = scenario.loss <= found.bound
+    return held, held, judge([criterion], identical=False).outcome == "pass"
 
 
 def _auroc_held(
@@ -188,8 +234,8 @@ def _patients(rng: np.random.Generator, scenario: Scenario) -> npt.NDArray[np.in
 
 
 def _of_patient_or_own(
-    rng: np.random.Generator, patient: npt.NDArray[np.intp], draw: Callable[[int], npt.NDArray[np.intp]]
-) -> npt.NDArray[np.intp]:
+    rng: np.random.Generator, patient: npt.NDArray[np.intp], draw: Callable[[int], npt.NDArray[Any]]
+) -> npt.NDArray[Any]:
     as_patient = rng.random(len(patient)) < _AS_PATIENT
     return np.where(as_patient, draw(len(patient))[patient], draw(len(patient)))
 
