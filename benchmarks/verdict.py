@@ -212,7 +212,7 @@ def _held(draft: Criterion, low: float | None, fewest: int, tolerance: Tolerance
         outcome, reason, more = "fail", f"{name} {verb} {loss:.4f} ({margin:g} allowed)", None
     elif fewest < tolerance.minimum:
         more = max(more or 0, math.ceil((tolerance.minimum / max(1, fewest) - 1) * draft.patients))
-        reason = f"{name} {verb} {loss:.4f} as measured, and {fewest} images are too few to judge by"
+        reason = f"{name} {verb} {max(loss, 0.0):.4f} as measured, and {fewest} images are too few to judge by"
         reason += f" ({tolerance.minimum} needed)"
     elif bound is None or not bound <= margin:
         possible = "no bound can be given" if bound is None else f"with these images up to {bound:.4f} is possible"
