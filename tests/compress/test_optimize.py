@@ -14,13 +14,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from medcompress.benchmarks.evidence import Evidence
 from medcompress.benchmarks.progress import console
 from medcompress.benchmarks.report.record import Report
 from medcompress.benchmarks.row import Row
+from medcompress.benchmarks.statistics.agreement import Agreement
 from medcompress.benchmarks.tolerance import Tolerance
+from medcompress.benchmarks.verdict import Criterion, Verdict
+from medcompress.benchmarks.weighing import cautions
 from medcompress.cli.main import run
 from medcompress.compress import emission, environment
-from medcompress.compress.choice import Choice, cautions, choose
+from medcompress.compress.choice import Choice, choose
 from medcompress.compress.optimize import Options, optimize
 from medcompress.compress.recipes import REFERENCE, select
 from medcompress.runtime.bundle import open_bundle
@@ -51,8 +55,16 @@ def rows(**changes: tuple[str, float | None]) -> list[Row]:
     return [row(name, precision, status, ms) for name, (precision, status, ms) in every.items()]
 
 
-def choice(found: list[Row], recipes=RECIPES, *, accept: bool = False) -> Choice:
-    return choose(found, (), recipes, accept_inconclusive=accept)
+def choice(found: list[Row], recipes=RECIPES, *, accept: bool = False, loss: float = 0.01) -> Choice:
+    criterion = Criterion("auroc", "", loss, 0.1, 0.02, "inconclusive", "", 20, 20, None, "20 images are too few")
+    verdict = Verdict("inconclusive", False, (criterion,), criterion.reason)
+    agreement = Agreement(20, 0, 0.0, 0.1, 1.0, 0.0, 0.0, 0.0, 1.0)
+    evidence = [
+        Evidence(each.name, verdict, 20, 20, None, (), agreement, {}, (), (), (), (), None)
+        for each in found
+        if each.state == "inconclusive"
+    ]
+    return choose(found, evidence, recipes, accept_inconclusive=accept)
 
 
 def test_the_fastest_that_passed_is_chosen() -> None:
@@ -76,6 +88,13 @@ def test_what_is_inconclusive_is_kept_out_unless_it_is_accepted() -> None:
     assert (found.verdict, found.accepted, found.chosen) == ("inconclusive", True, "openvino-int8-avx2")
     assert set(found.kept) == {REFERENCE, "openvino-fp32", "openvino-int8-avx2"}
     assert "on the maker's word: 20 images are too few" in found.reason
+
+
+def test_what_was_measured_beyond_a_margin_is_not_accepted() -> None:
+    states: dict[str, tuple[str, float | None]] = dict.fromkeys(COMPRESSED, ("fail: sensitivity falls by 0.05", 1.0))
+    states["openvino_int8_avx2"] = ("inconclusive: 20 images are too few", 2.0)
+    found = choice(rows(**states), accept=True, loss=0.03)
+    assert (found.verdict, found.accepted, found.chosen) == ("inconclusive", False, "openvino-fp32")
 
 
 def test_what_is_shown_goes_before_what_is_accepted() -> None:
@@ -158,9 +177,11 @@ def test_a_gate_that_says_no_keeps_the_float_model_only(checkpoint: Path, tmp_pa
 def test_figures_that_mean_little_are_said_to_first(pristine_bundle: Path) -> None:
     told = " ".join(_report(pristine_bundle).cautions)
     assert "few" in told, "the phantoms of the tests have a handful of test images"
-    assert cautions([row(REFERENCE, "fp32", "reference")], {"A": 30, "B": 300}) == ()
+    usual = [row(REFERENCE, "fp32", "reference")]
+    assert cautions(usual, REFERENCE, {"A": 30, "B": 300}, Tolerance()) == ()
+    assert "flips" in cautions(usual, REFERENCE, {"A": 30, "B": 300}, Tolerance(flips=1))[0]
     chance = Row(REFERENCE, "onnxruntime", "fp32", 1, "reference", auroc=0.55)
-    assert "hardly tells the classes apart" in cautions([chance], {"A": 100, "B": 100})[0]
+    assert "hardly tells the classes apart" in cautions([chance], REFERENCE, {"A": 99, "B": 99}, Tolerance())[0]
 
 
 def test_what_cannot_be_proven_here_is_told_at_once(checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
@@ -316,7 +337,7 @@ def test_ctrl_c_ends_with_one_line_and_code_130(checkpoint: Path, tmp_path: Path
     rest = child.stderr.read()
     assert child.wait() == 130
     assert "Traceback" not in rest
-    assert "the same command goes on" in rest
+    assert "goes on from there" in rest
     assert not out.exists()
 
 
