@@ -15,6 +15,7 @@ from ..runtime.hardware import this_cpu
 from ..runtime.records import from_json
 from .candidate import Candidate
 from .cases import draw_cases
+from .cautions import cautions_of
 from .data.labelled import label_samples
 from .data.samples import Sample, count_by_class, pixel_hashes
 from .data.subgroups import Grouping, group_samples
@@ -26,7 +27,7 @@ from .statistics.metrics import require_scikit_learn
 from .tolerance import Registration, Tolerance, registered
 from .verdict import Outcome
 from .versions import versions
-from .weighing import cautions, weigh
+from .weighing import weigh
 
 # What the chosen variant's row says of it; where it did not run, nothing was shown.
 _VERDICTS: dict[str, Outcome] = {"pass": "pass", "reference": "pass", "inconclusive": "inconclusive"}
@@ -115,7 +116,7 @@ def benchmark(bundle: Bundle, local: Local | None, threads: int, baselines: Sequ
                 *local.warnings,
                 *left,
                 *_of_bundle(bundle, tolerance),
-                *cautions(rows, manifest.reference, images, tolerance),
+                *cautions_of(rows, manifest.reference, images, tolerance),
             ),
             chosen=manifest.chosen,
             reference=manifest.reference,

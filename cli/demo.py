@@ -38,7 +38,8 @@ def command(out: Path, as_json: bool) -> int:
     from ..benchmarks.progress import stage
     from ..benchmarks.tolerance import read_tolerance
     from ..compress.eager import candidate
-    from ..compress.optimize import Options, optimize
+    from ..compress.optimize import optimize
+    from ..compress.options import Options
     from ..runtime.bundle import open_bundle
     from ..runtime.records import write_whole
     from ..runtime.selftest import verify

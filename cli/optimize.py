@@ -53,7 +53,8 @@ def command(
     Stopped at any point, the same command goes on from its last finished stage.
     """
     from ..benchmarks.tolerance import Tolerance, read_tolerance
-    from ..compress.optimize import Options, optimize
+    from ..compress.optimize import optimize
+    from ..compress.options import Options
 
     margins, registration = read_tolerance(tolerance) if tolerance else (Tolerance(), None)
     outcome = optimize(

@@ -11,22 +11,22 @@ import msgspec
 import numpy as np
 
 from ..benchmarks.candidate import Candidate
-from ..benchmarks.cases import draw_cases
+from ..benchmarks.cautions import cautions_of
 from ..benchmarks.data.checks import Checks, check_data
 from ..benchmarks.data.labelled import label_samples, labelled
 from ..benchmarks.data.rendering import render_all
 from ..benchmarks.data.samples import count_by_class, pixel_hashes
 from ..benchmarks.data.subgroups import Grouping, group_samples
 from ..benchmarks.evaluation import Answers, answer, read_logits, save_logits
+from ..benchmarks.locking import cautions_of_lock, check_rule, locked
 from ..benchmarks.progress import stage as say
-from ..benchmarks.report.files import FILES, FLIPS, HTML, write_report
 from ..benchmarks.report.record import SCHEMA as REPORT_SCHEMA
 from ..benchmarks.report.record import Report
 from ..benchmarks.row import Row
 from ..benchmarks.statistics.operating import rule_words
-from ..benchmarks.tolerance import Registration, Tolerance, registered
+from ..benchmarks.tolerance import registered
 from ..benchmarks.versions import versions
-from ..benchmarks.weighing import cautions, cautions_of_lock, check_rule, locked, weigh
+from ..benchmarks.weighing import weigh
 from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
 from ..runtime.errors import DataError, InputError, MachineError
 from ..runtime.hardware import this_cpu
@@ -38,43 +38,12 @@ from .assembly import assemble
 from .choice import choose
 from .emission import emit_all
 from .environment import check_disk, check_packages
+from .options import Options, command_of
 from .recipes import REFERENCE, Recipe, select
+from .review import write_review
 from .workspace import Workspace
 
 _PARITY_IMAGES = 16
-
-
-class Options(msgspec.Struct, frozen=True):
-    """What to make, and how to judge it.
-
-    Attributes:
-        data: folder of the images; None takes the one the checkpoint names.
-        out: of the bundle; None puts it beside the checkpoint.
-        targets: of :data:`medcompress.compress.recipes.TARGETS`.
-        threads: of one inference, for the figures and as the bundle's default.
-        tolerance: the margins of the gate; ``registration``: how old they are, where a file holds them.
-        metadata: CSV with the columns of the tolerance's subgroups; None takes the data's own table of labels.
-        replace: an older bundle at ``out``.
-        seed: of the choice of calibration images.
-        accept_leaks: go on where training images are among the held-out ones; the report says so.
-        accept_inconclusive: let a form through that is not shown to be as good, where none is; the report says so.
-        review: leave the report with pictures of the images whose answer changed beside the bundle.
-    """
-
-    checkpoint: Path
-    data: Path | None = None
-    out: Path | None = None
-    int8: bool = False
-    targets: tuple[str, ...] = ("cpu",)
-    threads: int = 1
-    tolerance: Tolerance = Tolerance()
-    registration: Registration | None = None
-    metadata: Path | None = None
-    replace: bool = False
-    seed: int = 0
-    accept_leaks: bool = False
-    accept_inconclusive: bool = False
-    review: bool = True
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -145,7 +114,7 @@ def optimize(options: Options) -> Outcome:
         seen = _measured_before(destination, digest, split.fingerprint)
         report, candidates, rendered = _run(workspace, checkpoint, digest, split, groupings, recipes, seen, options)
         publish(workspace.folder / "bundle", destination)
-        review = _write_review(destination, report, checkpoint, split, candidates, rendered, options)
+        review = write_review(destination, report, checkpoint, split, candidates, rendered, options)
     except BaseException:
         workspace.close()
         raise
@@ -218,7 +187,7 @@ def _run(
         reason=choice.reason,
         cautions=(
             *checks.cautions,
-            *cautions(rows, REFERENCE, images, options.tolerance),
+            *cautions_of(rows, REFERENCE, images, options.tolerance),
             *cautions_of_lock(options.tolerance, decision, val, split.classes),
         ),
         chosen=choice.chosen,
@@ -235,7 +204,7 @@ def _run(
         rows=rows,
         evidence=evidence,
         provenance={
-            "command": _command(options),
+            "command": command_of(options),
             "checkpoint": f"{options.checkpoint.name}, sha256 {digest}",
             "split": split.fingerprint,
             "data": f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test images",
@@ -263,57 +232,10 @@ def _groupings(checkpoint: Checkpoint, split: Split, options: Options) -> tuple[
     return group_samples(split.test, split.folder, subgroups, table, source.image_column)
 
 
-def _command(options: Options) -> str:
-    """What was asked for, without the folders of this machine."""
-    words = ["medcompress optimize", options.checkpoint.name, *(["--int8"] if options.int8 else [])]
-    words += [f"--target {','.join(options.targets)}", f"--threads {options.threads}"]
-    if options.registration is not None:
-        words.append(f"--tolerance {options.registration.source}")
-    words += [
-        f"--{name.replace('_', '-')}" for name in ("accept_leaks", "accept_inconclusive") if getattr(options, name)
-    ]
-    return " ".join(words)
-
-
 def _told(groupings: Sequence[Grouping]) -> dict[str, dict[str, str]]:
     """What is to be said of the subgroups."""
     notes = {grouping.title: "; ".join(grouping.notes) for grouping in groupings if grouping.notes}
     return {"subgroups": notes} if notes else {}
-
-
-def _write_review(
-    destination: Path,
-    report: Report,
-    checkpoint: Checkpoint,
-    split: Split,
-    candidates: Sequence[Candidate],
-    rendered: Path,
-    options: Options,
-) -> Path | None:
-    """The report with what shows patients, beside the bundle; an older one goes, for it is of another bundle."""
-    folder = destination.with_name(f"{destination.name}-review")
-    if (folder / FLIPS).is_file():
-        for name in FILES:
-            (folder / name).unlink(missing_ok=True)
-    if not options.review or not any(each.flips for each in report.evidence):
-        return None
-    say("Drawing the images whose answer changed (the bundle is made)")
-    chosen_first = sorted(report.evidence, key=lambda each: each.variant != report.chosen)
-    by_name = {candidate.name: candidate for candidate in candidates}
-    pictures = draw_cases(
-        {each.variant: each.flips for each in chosen_first},
-        split.test,
-        split.folder,
-        rendered,
-        by_name[REFERENCE],
-        by_name,
-        report.decision,
-        checkpoint.spec.preprocessing,
-        options.threads,
-    )
-    files = [sample.path.relative_to(split.folder).as_posix() for sample in split.test]
-    write_report(folder, report, msgspec.to_builtins(checkpoint.spec), pictures, files)
-    return folder / HTML
 
 
 def _measured_before(destination: Path, checkpoint: str, split: str) -> str:

@@ -59,7 +59,8 @@ def checkpoint(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def pristine_bundle(checkpoint: Path, wide: Tolerance, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with every variant this machine runs; not to be changed."""
-    from medcompress.compress.optimize import Options, optimize
+    from medcompress.compress.optimize import optimize
+    from medcompress.compress.options import Options
 
     out = tmp_path_factory.mktemp("bundles") / "bundle"
     optimize(Options(checkpoint, out=out, int8=True, tolerance=wide))

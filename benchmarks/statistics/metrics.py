@@ -1,4 +1,4 @@
-"""How well a model answers, and how far a compressed model's answers are from its reference's."""
+"""How well a model answers."""
 
 from __future__ import annotations
 
@@ -42,18 +42,6 @@ class Scores(msgspec.Struct, frozen=True):
     def figures(self) -> dict[str, float]:
         """``auroc``, ``accuracy``, ``sensitivity`` and ``specificity``."""
         return {name: getattr(self, name) for name in ("auroc", "accuracy", "sensitivity", "specificity")}
-
-
-class Change(msgspec.Struct, frozen=True):
-    """From the reference's answers to a candidate's, over the same images.
-
-    Attributes:
-        probability_change: the largest, of any class of any image, 0..1.
-        flips: images whose answer changed.
-    """
-
-    probability_change: float
-    flips: int
 
 
 def require_scikit_learn() -> None:
@@ -100,10 +88,3 @@ def scores(decision: Decision, target: npt.NDArray[np.int8], logits: npt.NDArray
         accuracy=float(((answers == target) | ~known).all(axis=1)[known.any(axis=1)].mean()),
         by_class=by_class,
     )
-
-
-def change(decision: Decision, reference: npt.NDArray[Any], candidate: npt.NDArray[Any]) -> Change:
-    """Compare raw outputs (N, classes) image by image."""
-    before, after = decision.probabilities(reference), decision.probabilities(candidate)
-    flipped = (decision.answers(before) != decision.answers(after)).any(axis=1)
-    return Change(float(np.abs(before - after).max()), int(flipped.sum()))

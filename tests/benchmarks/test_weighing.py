@@ -13,10 +13,11 @@ from medcompress.benchmarks.data.samples import Sample, one_hot
 from medcompress.benchmarks.data.subgroups import Grouping
 from medcompress.benchmarks.evaluation import Answers
 from medcompress.benchmarks.evidence import Evidence
+from medcompress.benchmarks.locking import check_rule, locked
 from medcompress.benchmarks.progress import console
 from medcompress.benchmarks.row import Row
 from medcompress.benchmarks.tolerance import OperatingPoint, Tolerance
-from medcompress.benchmarks.weighing import check_rule, locked, weigh
+from medcompress.benchmarks.weighing import weigh
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import DataError
 

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from medcompress.benchmarks.tolerance import Tolerance
-from medcompress.compress.optimize import Options, optimize
+from medcompress.compress.optimize import optimize
+from medcompress.compress.options import Options
 from medcompress.runtime import load
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.preprocessing import Preprocessing

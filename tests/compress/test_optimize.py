@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from medcompress.benchmarks.cautions import cautions_of
 from medcompress.benchmarks.evidence import Evidence
 from medcompress.benchmarks.progress import console
 from medcompress.benchmarks.report.record import Report
@@ -21,11 +22,11 @@ from medcompress.benchmarks.row import Row
 from medcompress.benchmarks.statistics.agreement import Agreement
 from medcompress.benchmarks.tolerance import Tolerance
 from medcompress.benchmarks.verdict import Criterion, Verdict
-from medcompress.benchmarks.weighing import cautions
 from medcompress.cli.main import run
 from medcompress.compress import emission, environment
 from medcompress.compress.choice import Choice, choose
-from medcompress.compress.optimize import Options, optimize
+from medcompress.compress.optimize import optimize
+from medcompress.compress.options import Options
 from medcompress.compress.recipes import REFERENCE, select
 from medcompress.runtime.bundle import open_bundle
 from medcompress.runtime.errors import CheckpointError, DataError, InputError, MachineError
@@ -178,10 +179,10 @@ def test_figures_that_mean_little_are_said_to_first(pristine_bundle: Path) -> No
     told = " ".join(_report(pristine_bundle).cautions)
     assert "few" in told, "the phantoms of the tests have a handful of test images"
     usual = [row(REFERENCE, "fp32", "reference")]
-    assert cautions(usual, REFERENCE, {"A": 30, "B": 300}, Tolerance()) == ()
-    assert "flips" in cautions(usual, REFERENCE, {"A": 30, "B": 300}, Tolerance(flips=1))[0]
+    assert cautions_of(usual, REFERENCE, {"A": 30, "B": 300}, Tolerance()) == ()
+    assert "flips" in cautions_of(usual, REFERENCE, {"A": 30, "B": 300}, Tolerance(flips=1))[0]
     chance = Row(REFERENCE, "onnxruntime", "fp32", 1, "reference", auroc=0.55)
-    assert "hardly tells the classes apart" in cautions([chance], REFERENCE, {"A": 99, "B": 99}, Tolerance())[0]
+    assert "hardly tells the classes apart" in cautions_of([chance], REFERENCE, {"A": 99, "B": 99}, Tolerance())[0]
 
 
 def test_what_cannot_be_proven_here_is_told_at_once(checkpoint: Path, tmp_path: Path, monkeypatch) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medcompress.benchmarks.statistics.metrics import change, scores, truth
+from medcompress.benchmarks.statistics.metrics import scores, truth
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import DataError
 
@@ -47,15 +47,6 @@ def test_several_classes_are_means_against_the_rest(seed: int) -> None:
 def test_a_class_without_images_is_an_error() -> None:
     with pytest.raises(DataError, match="WELL"):
         truth([[1, 0], [1, 0]], BINARY)
-
-
-def test_the_change_is_counted_image_by_image() -> None:
-    before = np.array([[1.0, 0.0], [0.1, 0.0], [0.0, 5.0]])
-    after = np.array([[1.0, 0.0], [-0.1, 0.0], [0.0, 5.0]])
-    found = change(BINARY, before, after)
-    assert found.flips == 1
-    assert found.probability_change == pytest.approx(np.tanh(0.05))
-    assert change(BINARY, before, before) == type(found)(0.0, 0)
 
 
 def test_an_image_of_which_nothing_is_known_is_neither_right_nor_wrong() -> None:

@@ -1,0 +1,54 @@
+"""What to make, and how to judge it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from ..benchmarks.tolerance import Registration, Tolerance
+
+
+class Options(msgspec.Struct, frozen=True):
+    """Of one run.
+
+    Attributes:
+        data: folder of the images; None takes the one the checkpoint names.
+        out: of the bundle; None puts it beside the checkpoint.
+        targets: of :data:`medcompress.compress.recipes.TARGETS`.
+        threads: of one inference, for the figures and as the bundle's default.
+        tolerance: the margins of the gate; ``registration``: how old they are, where a file holds them.
+        metadata: CSV with the columns of the tolerance's subgroups; None takes the data's own table of labels.
+        replace: an older bundle at ``out``.
+        seed: of the choice of calibration images.
+        accept_leaks: go on where training images are among the held-out ones; the report says so.
+        accept_inconclusive: let a form through that is not shown to be as good, where none is; the report says so.
+        review: leave the report with pictures of the images whose answer changed beside the bundle.
+    """
+
+    checkpoint: Path
+    data: Path | None = None
+    out: Path | None = None
+    int8: bool = False
+    targets: tuple[str, ...] = ("cpu",)
+    threads: int = 1
+    tolerance: Tolerance = Tolerance()
+    registration: Registration | None = None
+    metadata: Path | None = None
+    replace: bool = False
+    seed: int = 0
+    accept_leaks: bool = False
+    accept_inconclusive: bool = False
+    review: bool = True
+
+
+def command_of(options: Options) -> str:
+    """What was asked for, without the folders of this machine."""
+    words = ["medcompress optimize", options.checkpoint.name, *(["--int8"] if options.int8 else [])]
+    words += [f"--target {','.join(options.targets)}", f"--threads {options.threads}"]
+    if options.registration is not None:
+        words.append(f"--tolerance {options.registration.source}")
+    words += [
+        f"--{name.replace('_', '-')}" for name in ("accept_leaks", "accept_inconclusive") if getattr(options, name)
+    ]
+    return " ".join(words)
