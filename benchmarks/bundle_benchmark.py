@@ -14,11 +14,11 @@ from ..runtime.errors import BundleError, DataError
 from ..runtime.hardware import this_cpu
 from ..runtime.records import from_json
 from .candidate import Candidate
-from .cases import draw_cases
+from .cases import draw_report, require_matplotlib
 from .cautions import cautions_of
 from .data.labelled import label_samples
 from .data.samples import Sample, count_by_class, pixel_hashes
-from .data.subgroups import Grouping, group_samples
+from .data.subgroups import Grouping, group_samples, notes_of
 from .evaluation import answer
 from .report.picture import Picture
 from .report.record import SCHEMA, Report
@@ -84,6 +84,8 @@ def benchmark(bundle: Bundle, local: Local | None, threads: int, baselines: Sequ
     """
     if local is not None:
         require_scikit_learn()
+        if local.pictures:
+            require_matplotlib()
     bundle.check_files()
     manifest = bundle.manifest
     forms = candidates(bundle)
@@ -132,26 +134,13 @@ def benchmark(bundle: Bundle, local: Local | None, threads: int, baselines: Sequ
             provenance={
                 "bundle": f"made {manifest.created}, manifest sha256 {bundle.identity}",
                 "data": f"{len(local.samples)} images of this machine's own",
+                **notes_of(groupings),
                 "versions": versions(),
             },
         )
         pictures = {}
         if local.pictures:
-            flips = {
-                each.variant: each.flips for each in sorted(evidence, key=lambda each: each.variant != chosen.name)
-            }
-            by_name = {candidate.name: candidate for candidate in forms}
-            pictures = draw_cases(
-                flips,
-                local.samples,
-                local.folder,
-                npy,
-                by_name[manifest.reference],
-                by_name,
-                manifest.decision,
-                manifest.preprocessing,
-                threads,
-            )
+            pictures = draw_report(report, local.samples, local.folder, npy, forms, manifest.preprocessing)
     return Benchmarked(rows, report, pictures)
 
 

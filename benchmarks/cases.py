@@ -22,6 +22,7 @@ from .flips import KINDS, Flip
 from .occlusion import occlusion_map
 from .progress import stage, track
 from .report.picture import Picture
+from .report.record import Report
 from .timing.worker import Worker
 
 # Longer side of a picture, pixels.
@@ -46,6 +47,24 @@ def require_matplotlib() -> None:
     """Raise a MachineError where matplotlib is not installed: to be called before long work."""
     if importlib.util.find_spec("matplotlib") is None:
         raise missing_package("matplotlib", "report")
+
+
+def draw_report(
+    report: Report,
+    samples: Sequence[Sample],
+    folder: Path,
+    rendered: Path,
+    candidates: Sequence[Candidate],
+    preprocessing: Preprocessing,
+) -> dict[tuple[str, int], Picture]:
+    """Pictures of a report's gravest flips, the chosen variant's first: :func:`draw_cases`."""
+    chosen_first = sorted(report.evidence, key=lambda each: each.variant != report.chosen)
+    flips = {each.variant: each.flips for each in chosen_first}
+    forms = {candidate.name: candidate for candidate in candidates}
+    reference = forms[report.reference]
+    return draw_cases(
+        flips, samples, folder, rendered, reference, forms, report.decision, preprocessing, report.threads
+    )
 
 
 def draw_cases(

@@ -69,6 +69,12 @@ def command(
     given = given_options(context, described)
     if data is None and (given or part or tolerance or metadata or out):
         raise InputError("--out, --tolerance, --metadata and what describes images are for --data; give it too")
+    if scenario is not None and (out or tolerance or metadata or accept_inconclusive):
+        raise InputError(
+            "--scenario measures speed alone; leave out --out, --tolerance, --metadata and --accept-inconclusive"
+        )
+    if scenario is None and any(value is not None for value in (variant, seconds, target_qps, latency_bound)):
+        raise InputError("--variant, --seconds, --target-qps and --latency-bound are for --scenario; give it too")
     if out is not None:
         from ..benchmarks.report.files import refuse_folder
 
@@ -90,17 +96,11 @@ def command(
             accept_inconclusive=accept_inconclusive,
         )
     if scenario is not None:
-        if out or tolerance or metadata or accept_inconclusive:
-            raise InputError(
-                "--scenario measures speed alone; leave out --out, --tolerance, --metadata and --accept-..."
-            )
         from ..benchmarks.timing.scenarios import SECONDS, Load
 
         images = [sample.path for sample in local.samples] if local else []
         load = Load(scenario, threads, seconds or SECONDS, target_qps, latency_bound)
         return measure(opened, images, load, variant, as_json)
-    if any(value is not None for value in (variant, seconds, target_qps, latency_bound)):
-        raise InputError("--variant, --seconds, --target-qps and --latency-bound are for --scenario; give it too")
     with tempfile.TemporaryDirectory(prefix="medcompress-") as scratch:
         eager = _eager(manifest.spec, Path(scratch))
         found = benchmark(opened, local, threads, eager)

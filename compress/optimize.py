@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,7 +17,7 @@ from ..benchmarks.data.checks import Checks, check_data
 from ..benchmarks.data.labelled import label_samples, labelled
 from ..benchmarks.data.rendering import render_all
 from ..benchmarks.data.samples import count_by_class, pixel_hashes
-from ..benchmarks.data.subgroups import Grouping, group_samples
+from ..benchmarks.data.subgroups import Grouping, group_samples, notes_of
 from ..benchmarks.evaluation import Answers, answer, read_logits, save_logits
 from ..benchmarks.locking import cautions_of_lock, check_rule, locked
 from ..benchmarks.progress import stage as say
@@ -24,7 +25,7 @@ from ..benchmarks.report.record import SCHEMA as REPORT_SCHEMA
 from ..benchmarks.report.record import Report
 from ..benchmarks.row import Row
 from ..benchmarks.statistics.operating import rule_words
-from ..benchmarks.tolerance import registered
+from ..benchmarks.tolerance import Registration, registered
 from ..benchmarks.versions import versions
 from ..benchmarks.weighing import weigh
 from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
@@ -211,7 +212,7 @@ def _run(
             "calibration": f"{len(record.sha256)} training images, seed {record.seed}",
             "export": f"opset {parity.opset}, parity with torch {parity.parity:.1e} of the largest logit",
             "data checks": checks.words,
-            **_told(groupings),
+            **notes_of(groupings),
             "versions": versions(),
         },
         checks=msgspec.structs.replace(checks, notes=split.warnings),
@@ -232,20 +233,28 @@ def _groupings(checkpoint: Checkpoint, split: Split, options: Options) -> tuple[
     return group_samples(split.test, split.folder, subgroups, table, source.image_column)
 
 
-def _told(groupings: Sequence[Grouping]) -> dict[str, dict[str, str]]:
-    """What is to be said of the subgroups."""
-    notes = {grouping.title: "; ".join(grouping.notes) for grouping in groupings if grouping.notes}
-    return {"subgroups": notes} if notes else {}
+class _Seen(msgspec.Struct):
+    """What is asked of the report that is replaced, of whatever schema."""
+
+    created: str
+    provenance: dict[str, Any]
+    registration: Registration | None = None
 
 
 def _measured_before(destination: Path, checkpoint: str, split: str) -> str:
     """When the bundle that is replaced was measured, where it is of the same network and images; else empty."""
-    try:
-        report = from_json((destination / "report.json").read_bytes(), Report, str(destination))
-    except (OSError, InputError):
+    path = destination / "report.json"
+    if not path.is_file():
         return ""
-    same = checkpoint in report.provenance.get("checkpoint", "") and split == report.provenance.get("split")
-    return report.registration.measured if same else ""
+    try:
+        seen = from_json(path.read_bytes(), _Seen, str(path))
+    except InputError:
+        say(f"note: {path} cannot be read, so when these images were first answered is not known")
+        return ""
+    told = str(seen.provenance)
+    if checkpoint not in told or split not in told:
+        return ""
+    return seen.registration.measured if seen.registration else seen.created
 
 
 def _now() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ..benchmarks.candidate import Candidate
-from ..benchmarks.cases import draw_cases
+from ..benchmarks.cases import draw_report
 from ..benchmarks.progress import stage as say
 from ..benchmarks.report.files import FILES, FLIPS, HTML, write_report
 from ..benchmarks.report.record import Report
@@ -34,19 +34,8 @@ def write_review(
     if not options.review or not any(each.flips for each in report.evidence):
         return None
     say("Drawing the images whose answer changed (the bundle is made)")
-    chosen_first = sorted(report.evidence, key=lambda each: each.variant != report.chosen)
-    by_name = {candidate.name: candidate for candidate in candidates}
-    pictures = draw_cases(
-        {each.variant: each.flips for each in chosen_first},
-        split.test,
-        split.folder,
-        rendered,
-        by_name[report.reference],
-        by_name,
-        report.decision,
-        checkpoint.spec.preprocessing,
-        options.threads,
-    )
+    preprocessing = checkpoint.spec.preprocessing
+    pictures = draw_report(report, split.test, split.folder, rendered, candidates, preprocessing)
     files = [sample.path.relative_to(split.folder).as_posix() for sample in split.test]
     write_report(folder, report, msgspec.to_builtins(checkpoint.spec), pictures, files)
     return folder / HTML

@@ -49,6 +49,12 @@ class _Metadata:
     row_of: dict[str, int]
 
 
+def notes_of(groupings: Sequence[Grouping]) -> dict[str, dict[str, str]]:
+    """What is to be said of them in a report's provenance; empty where there is nothing."""
+    notes = {grouping.title: "; ".join(grouping.notes) for grouping in groupings if grouping.notes}
+    return {"subgroups": notes} if notes else {}
+
+
 def group_samples(
     samples: Sequence[Sample],
     folder: Path,

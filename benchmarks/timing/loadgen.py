@@ -95,9 +95,6 @@ class LoadWorker(Worker):
         # Loading, the longest test, and the queue that is still to be answered when its last query was sent.
         super().__init__(COMMAND, limit_s=120 + 2 * LONGEST * seconds)
 
-    def __enter__(self) -> LoadWorker:
-        return self
-
     def prepare(self, inputs: Path, preprocessing: Preprocessing, workers: int, seconds: float) -> float:
         """Normalise an .npy file of rendered images (uint8) and warm up; samples a second with so many workers."""
         prepare = msgspec.to_builtins(preprocessing)

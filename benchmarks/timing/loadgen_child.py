@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +12,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.engines import Engine, load_engine
-from ...runtime.errors import EngineAbsent, EngineError, MedcompressError
+from ...runtime.engines import Engine
 from ...runtime.preprocessing import Preprocessing
 from .loadgen import LEAST_QUERIES, LONGEST, STREAMS, LoadTest
+from .worker import Handlers, serve
 
 _SCENARIOS = {
     "single-stream": "SingleStream",
@@ -145,33 +141,10 @@ def _logs(loadgen: Any, folder: str) -> Any:
     return logs
 
 
-def serve() -> None:
-    """Answer requests until standard input ends, as :func:`medcompress.benchmarks.timing.worker.serve` does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # LoadGen and the engines print to descriptor 1: the answers get a descriptor of their own.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    system: _System | None = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        do = request.pop("do")
-        try:
-            if do == "load":
-                files = [Path(file) for file in request.pop("files")]
-                engine = load_engine(request["engine"], files, request["precision"], request["threads"])
-                system = _System(engine)
-                answer: dict[str, Any] = {"executed": msgspec.to_builtins(engine.executed)}
-            elif system is None:
-                raise EngineError("no model is loaded")
-            else:
-                answer = (system.prepare if do == "prepare" else system.test)(**request)
-        except MedcompressError as error:
-            answer = {"error": str(error), "absent": isinstance(error, EngineAbsent)}
-        except Exception as error:  # the parent must hear of it whatever it is
-            answer = {"error": f"{type(error).__name__}: {error}", "absent": False}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+def _load(engine: Engine) -> Handlers:
+    system = _System(engine)
+    return {"prepare": system.prepare, "test": system.test}
 
 
 if __name__ == "__main__":
-    serve()
+    serve(_load)

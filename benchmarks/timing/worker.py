@@ -15,10 +15,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self, TypeAlias
 
 import msgspec
 import numpy as np
@@ -32,6 +33,9 @@ from ...runtime.preprocessing import Preprocessing
 COMMAND = (sys.executable, "-P", "-m", "medcompress.benchmarks.timing.worker")
 LIMIT_S = 600.0
 _PART = 64
+
+# What a child does with its engine: the name of a request -> the fields of its answer.
+Handlers: TypeAlias = Mapping[str, Callable[..., dict[str, Any]]]
 
 
 class Worker:
@@ -74,7 +78,7 @@ class Worker:
         """Milliseconds of single runs on one batch of that shape, for so long and at least so many times."""
         return self._ask(do="time", shape=list(shape), seconds=seconds, least=least)["ms"]
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -117,43 +121,17 @@ class Worker:
         return answer
 
 
-def serve() -> None:
-    """The child's end: answer requests until standard input ends."""
-    # Ctrl-C reaches the whole process group; the parent decides what becomes of its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Native libraries print to descriptor 1: the answers get a descriptor of their own.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    engine: Engine | None = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        do = request.pop("do")
-        try:
-            if do == "load":
-                files = [Path(file) for file in request.pop("files")]
-                engine = load_engine(request["engine"], files, request["precision"], request["threads"])
-                answer: dict[str, Any] = {"executed": msgspec.to_builtins(engine.executed)}
-            elif engine is None:
-                raise EngineError("no model is loaded")
-            elif do == "run":
-                answer = {"logits": _run(engine, **request)}
-            else:
-                answer = {"ms": _time(engine, **request)}
-        except MedcompressError as error:
-            answer = {"error": str(error), "absent": isinstance(error, EngineAbsent)}
-        except Exception as error:  # the parent must hear of it whatever it is
-            answer = {"error": f"{type(error).__name__}: {error}", "absent": False}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+def _model(engine: Engine) -> Handlers:
+    return {"run": partial(_run, engine), "time": partial(_time, engine)}
 
 
-def _run(engine: Engine, rendered: str, preprocessing: dict[str, Any], start: int, stop: int) -> list[list[float]]:
+def _run(engine: Engine, rendered: str, preprocessing: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
     prepare = msgspec.convert(preprocessing, Preprocessing)
     images = np.load(rendered, mmap_mode="r", allow_pickle=False)[start:stop]
-    return [engine.run(prepare.normalize(np.asarray(image))[None])[0].tolist() for image in images]
+    return {"logits": [engine.run(prepare.normalize(np.asarray(image))[None])[0].tolist() for image in images]}
 
 
-def _time(engine: Engine, shape: Sequence[int], seconds: float, least: int) -> list[float]:
+def _time(engine: Engine, shape: Sequence[int], seconds: float, least: int) -> dict[str, Any]:
     batch = np.random.default_rng(0).standard_normal(tuple(shape), dtype=np.float32)
     engine.run(batch)
     taken: list[float] = []
@@ -162,7 +140,40 @@ def _time(engine: Engine, shape: Sequence[int], seconds: float, least: int) -> l
         start = time.perf_counter_ns()
         engine.run(batch)
         taken.append((time.perf_counter_ns() - start) / 1e6)
-    return taken
+    return {"ms": taken}
+
+
+def serve(open_model: Callable[[Engine], Handlers] = _model) -> None:
+    """The child's end: answer requests until standard input ends.
+
+    Args:
+        open_model: given the engine, what the child does with it.
+    """
+    # Ctrl-C reaches the whole process group; the parent decides what becomes of its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Native libraries print to descriptor 1: the answers get a descriptor of their own.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    handlers: Handlers = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        do = request.pop("do")
+        try:
+            if do == "load":
+                files = [Path(file) for file in request.pop("files")]
+                engine = load_engine(request["engine"], files, request["precision"], request["threads"])
+                handlers = open_model(engine)
+                answer: dict[str, Any] = {"executed": msgspec.to_builtins(engine.executed)}
+            elif not handlers:
+                raise EngineError("no model is loaded")
+            else:
+                answer = handlers[do](**request)
+        except MedcompressError as error:
+            answer = {"error": str(error), "absent": isinstance(error, EngineAbsent)}
+        except Exception as error:  # the parent must hear of it whatever it is
+            answer = {"error": f"{type(error).__name__}: {error}", "absent": False}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
 
 def _cause(code: int) -> str:
