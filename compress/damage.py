@@ -104,4 +104,5 @@ if __name__ == "__main__":
     try:
         main()
     except MedcompressError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
