@@ -11,8 +11,8 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         form: the name of the form it was a step of, ``openvino-int8-vnni`` and the like.
         title: what was changed, in a few words.
-        outcome: ``reached``: within the goal, and the ladder ends; ``short: ...``: which figure is not, or that it is
-            slower than the best float form; ``error: ...``: it could not be made, or did not run.
+        outcome: ``reached``: within the goal, and the ladder ends; ``short: ...``: which figure is not; ``error: ...``:
+            it could not be made, or did not run.
         kept: the form so far; where no step reached the goal, the last one kept is the form.
         images: validation images all figures are of.
         auroc_drop: reference minus this one.
@@ -39,14 +39,18 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class LayerOverflow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of one layer with 8-bit weights: pairs of u8 x s8 products beyond 16 bits, on calibration images.
 
+    Of every such layer there is one, those with no overflow too: that none was found is worth knowing.
+
     Attributes:
         layer: the name of its output in the graph.
         pairs: of products that were summed.
         overflows: of those, whose sum leaves 16 bits: a CPU without VNNI cuts it off.
         error: root mean square of what is cut off, a share of the root mean square of the layer's sums.
+        images: it was counted on; 0 where that was not kept.
     """
 
     layer: str
     pairs: int
     overflows: int
     error: float
+    images: int = 0

@@ -4,20 +4,49 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-# Names of our own -> the kernel's flags (/proc/cpuinfo) and numpy's, where any one of them is enough.
-# https://docs.kernel.org/arch/x86/cpuinfo.html and numpy's list of CPU features.
+
+class _Names(NamedTuple):
+    """What others call a feature; any one of these is enough.
+
+    Attributes:
+        kernel: Linux, in /proc/cpuinfo (arch/x86/include/asm/cpufeatures.h, arch/arm64/kernel/cpuinfo.c).
+        numpy: its own detection, https://numpy.org/doc/stable/reference/simd/build-options.html
+        apple: sysctl, https://developer.apple.com/documentation/kernel/1387446-sysctlbyname
+        windows: IsProcessorFeaturePresent's numbers of ARM features, winnt.h.
+    """
+
+    kernel: frozenset[str]
+    numpy: frozenset[str] = frozenset()
+    apple: str = ""
+    windows: int | None = None
+
+
 _FEATURES = {
-    "avx2": ({"avx2"}, {"AVX2"}),
-    "avx512": ({"avx512f"}, {"AVX512F"}),
-    "vnni": ({"avx512_vnni", "avx_vnni", "amx_int8"}, {"AVX512VNNI", "AVX512_ICL"}),
-    "bf16": ({"avx512_bf16", "amx_bf16"}, {"AVX512BF16", "AVX512_SPR"}),
-    "amx": ({"amx_int8"}, set()),
-    "dotprod": ({"asimddp"}, {"ASIMDDP"}),
+    "avx2": _Names(frozenset({"avx2"}), frozenset({"AVX2"})),
+    "avx512": _Names(frozenset({"avx512f"}), frozenset({"AVX512F"})),
+    "vnni": _Names(frozenset({"avx512_vnni", "avx_vnni", "amx_int8"}), frozenset({"AVX512VNNI", "AVX512_ICL"})),
+    "bf16": _Names(
+        frozenset({"avx512_bf16", "amx_bf16", "bf16"}),
+        frozenset({"AVX512BF16", "AVX512_SPR"}),
+        "hw.optional.arm.FEAT_BF16",
+        68,
+    ),
+    "amx": _Names(frozenset({"amx_int8"})),
+    "dotprod": _Names(frozenset({"asimddp"}), frozenset({"ASIMDDP"}), "hw.optional.arm.FEAT_DotProd", 43),
+    "i8mm": _Names(frozenset({"i8mm"}), apple="hw.optional.arm.FEAT_I8MM", windows=66),
+    "fp16": _Names(
+        frozenset({"avx512_fp16", "amx_fp16", "asimdhp"}),
+        frozenset({"AVX512FP16", "AVX512_SPR", "ASIMDHP"}),
+        "hw.optional.arm.FEAT_FP16",
+        67,
+    ),
 }
 
 
@@ -27,7 +56,9 @@ class Cpu(msgspec.Struct, frozen=True):
     Attributes:
         model: the maker's name for it.
         architecture: ``x86_64`` or ``arm64``.
-        features: of avx2, avx512, vnni, bf16, amx, dotprod: those it has.
+        features: those it has, of avx2, avx512; vnni: sums of 8-bit products in 32 bits (512 bits at a time together
+            with avx512, else 256); amx: the same by tiles; dotprod, i8mm: their like on ARM; bf16, fp16: arithmetic in
+            16-bit floats.
         cores: that this process may use.
     """
 
@@ -38,10 +69,11 @@ class Cpu(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """The class a figure is quoted for: x86-vnni, x86-avx2, arm-dotprod, or the architecture alone."""
-        if self.architecture == "x86_64":
-            return next((f"x86-{name}" for name in ("vnni", "avx2") if name in self.features), "x86")
-        return "arm-dotprod" if "dotprod" in self.features else self.architecture
+        """The class a figure is quoted for: x86-amx, x86-vnni, x86-avx2, arm-i8mm, arm-dotprod, or the architecture."""
+        x86 = self.architecture == "x86_64"
+        family, plain = ("x86", "x86") if x86 else ("arm", self.architecture)
+        classes = ("amx", "vnni", "avx2") if x86 else ("i8mm", "dotprod")
+        return next((f"{family}-{name}" for name in classes if name in self.features), plain)
 
     def lacks(self, required: tuple[str, ...]) -> tuple[str, ...]:
         """Those of ``required`` (features, or an architecture) this CPU does not have."""
@@ -53,21 +85,28 @@ class Cpu(msgspec.Struct, frozen=True):
 def this_cpu() -> Cpu:
     """Read the CPU of this machine.
 
-    Linux tells every flag. Elsewhere numpy's own detection is asked, which does not know AVX-VNNI: such a CPU
-    counts as one without VNNI, which costs speed and never accuracy.
+    Linux tells every flag. Elsewhere numpy's own detection and the system are asked; neither knows AVX-VNNI, so there
+    ONNX Runtime is tried: on x86 it adds 8-bit products exactly only with VNNI.
     """
     machine = platform.machine().lower()
     architecture = {"amd64": "x86_64", "x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}.get(machine, machine)
     cpuinfo = _cpuinfo()
     if cpuinfo:
         flags = set((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split())
-        features = tuple(name for name, (kernel, _) in _FEATURES.items() if flags & kernel)
+        features = tuple(name for name, names in _FEATURES.items() if flags & names.kernel)
     else:
-        known = _numpy_features()
-        features = tuple(name for name, (_, numpy) in _FEATURES.items() if known & numpy)
-    model = cpuinfo.get("model name") or platform.processor() or machine
+        features = _features_without_flags(architecture)
+    model = cpuinfo.get("model name") or _arm_part(cpuinfo) or platform.processor() or machine
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Cpu(model.strip(), architecture, features, cores)
+
+
+def _features_without_flags(architecture: str) -> tuple[str, ...]:
+    known = _numpy_features()
+    found = {name for name, names in _FEATURES.items() if known & names.numpy or _system_has(names)}
+    if architecture == "x86_64" and "avx2" in found and "vnni" not in found and _adds_exactly():
+        found.add("vnni")
+    return tuple(name for name in _FEATURES if name in found)
 
 
 def _cpuinfo() -> dict[str, str]:
@@ -80,9 +119,38 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, value in pairs}
 
 
+def _arm_part(cpuinfo: dict[str, str]) -> str:
+    """Linux names no model on ARM, only its maker's and its part's number."""
+    maker, part = cpuinfo.get("CPU implementer"), cpuinfo.get("CPU part")
+    return f"ARM, implementer {maker}, part {part}" if maker and part else ""
+
+
 def _numpy_features() -> set[str]:
     try:
         from numpy._core._multiarray_umath import __cpu_features__  # pyright: ignore
     except ImportError:
         return set()
     return {name for name, has in __cpu_features__.items() if has}
+
+
+def _system_has(names: _Names) -> bool:
+    """What macOS and Windows say of an ARM CPU."""
+    import ctypes
+
+    if sys.platform == "darwin" and names.apple:
+        value, size = ctypes.c_int64(0), ctypes.c_size_t(8)
+        libc = ctypes.CDLL(None)
+        failed = libc.sysctlbyname(names.apple.encode(), ctypes.byref(value), ctypes.byref(size), None, 0)
+        return not failed and value.value != 0
+    if sys.platform == "win32" and names.windows is not None:
+        return bool(ctypes.windll.kernel32.IsProcessorFeaturePresent(names.windows))
+    return False
+
+
+def _adds_exactly() -> bool:
+    try:
+        from .saturating import adds_exactly
+
+        return adds_exactly()
+    except ImportError:
+        return False

@@ -16,6 +16,7 @@ from .errors import EngineError
 from .golden import PIXEL_TOLERANCE, TOLERANCE, Golden, engine_error, pixel_error, read_golden
 from .hardware import this_cpu
 from .images import ImageSource
+from .saturating import adds_exactly
 
 # Images run together by predict_batch: bounds the memory a long list takes.
 _BATCH = 32
@@ -162,7 +163,7 @@ def start_variant(bundle: Bundle, golden: Golden, variant: Variant, threads: int
     """Load a variant and hold it against its golden vectors; returns it and its golden error.
 
     Raises:
-        EngineError: this CPU lacks a feature, the engine is absent or fails, or the outputs differ.
+        EngineError: this CPU lacks a feature or cuts off sums, the engine is absent or fails, or the outputs differ.
         BundleError: one of its files was changed.
     """
     lacks = this_cpu().lacks(variant.requires)
@@ -170,6 +171,9 @@ def start_variant(bundle: Bundle, golden: Golden, variant: Variant, threads: int
         raise EngineError(f"needs a CPU with {', '.join(lacks)}, this one is {this_cpu().kind}")
     files = [bundle.check(name) for name in variant.files]
     engine = load_engine(variant.engine, files, variant.precision, threads)
+    if "vnni" in variant.requires and variant.engine == "onnxruntime" and not adds_exactly():
+        engine.close()
+        raise EngineError("its 8-bit weights need sums of 32 bits, and this CPU cuts them off at 16, whatever it says")
     error = engine_error(golden, bundle.manifest.preprocessing, variant, engine, count)
     if error > TOLERANCE[variant.precision]:
         engine.close()
