@@ -27,7 +27,8 @@ class Row(msgspec.Struct, frozen=True):
         flips: images whose answer differs from the reference's.
         speedup_vs_reference, speedup_vs_eager: by medians; against the baseline (torch eager) where it was timed.
         quantiles_ms: of the single runs, at the percents of :data:`medcompress.benchmarks.timing.latency.QUANTILES`.
-        p50_low_ms, p50_high_ms: 95 % interval of the median.
+        p50_low_ms, ..., p99_high_ms: 95 % interval of that quantile over the runs; None where the runs are too few for
+            that end, or were measured before it was kept.
         status: ``reference``, ``pass``, ``inconclusive: ...``, ``fail: ...``, ``baseline`` (latency only), ``measured``
             (no labelled images were given), ``not run here: ...`` or ``error: ...``.
     """
@@ -56,6 +57,10 @@ class Row(msgspec.Struct, frozen=True):
     p50_low_ms: float | None = None
     p50_high_ms: float | None = None
     quantiles_ms: tuple[float, ...] = ()
+    p90_low_ms: float | None = None
+    p90_high_ms: float | None = None
+    p99_low_ms: float | None = None
+    p99_high_ms: float | None = None
 
     @property
     def state(self) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 from ..evidence import Evidence
 from . import evidence_tables
 from .headline import key_figures, reasons, standing, subject
+from .int8_tables import overflow_words, trails
 from .limits import limits
 from .loss_tables import class_tables, group_table
 from .markdown import bullets, escaped, facts, text_table
 from .record import Report
 from .report_tables import age, check_facts, margin_table, variant_table
-from .words import RESEARCH_USE, count, locked_rule, meaning, moment, noun, plain, plural, verdict_word
+from .words import RESEARCH_USE, count, locked_rule, machine, meaning, moment, noun, plain, plural, verdict_word
 
 _NOT_RECORDED = "Not recorded by medcompress; whoever gives the model away has to add it."
 _FRONT = """---
@@ -71,12 +72,16 @@ def _details(report: Report, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     pruned = spec.get("pruning")
     chosen = next((row for row in report.rows if row.name == report.chosen), None)
     runs = "not known" if chosen is None else f"{report.chosen}, {chosen.precision} on {chosen.engine}"
+    found = next((each.said for each in trails(report) if each.form == report.chosen), "")
     versions = report.provenance.get("versions")
     return [
         ("network", str(spec.get("architecture", "not known"))),
         ("kind", f"{report.decision.kind} classifier of images"),
         (plural(noun(report.decision)), ", ".join(report.decision.classes)),
         ("runs as", runs),
+        ("figures are of", f"{report.cpu.model} ({machine(report)})"),
+        *((("INT8 form", f"{found}, on validation images"),) if found else ()),
+        *((("on a CPU without VNNI", overflow_words(report)),) if report.overflows else ()),
         ("compressed from", report.reference),
         ("preprocessing", plain(preprocessing) if preprocessing else "not known"),
         ("pruning", "not known" if pruned is None else plain(pruned) or "none"),
@@ -108,7 +113,7 @@ def _factors(report: Report, evidence: Evidence | None) -> list[str]:
     names = ", ".join(dict.fromkeys(each.by for each in evidence.groups))
     return [
         escaped(f"Evaluated: {names}. Others (scanner, site, skin type, ...) were not looked at, unless named here."),
-        text_table(group_table(evidence, report.tolerance, report.decision)),
+        text_table(group_table(report, evidence)),
     ]
 
 
@@ -151,8 +156,8 @@ def _analyses(report: Report, evidence: Evidence | None) -> list[str]:
             for each in key_figures(report, evidence)
         )
         parts += [escaped(f"Unitary results: {standing(report, evidence)}."), bullets(map(escaped, lines))]
-        parts.append(text_table(evidence_tables.criteria_table(evidence, report.tolerance)))
-        tables = class_tables(evidence, report.tolerance, noun(report.decision))
+        parts.append(text_table(evidence_tables.criteria_table(report, evidence)))
+        tables = class_tables(report, evidence)
         parts += map(text_table, tables)
     crossed = "Intersections of subgroups (say, sex within an age band) were not evaluated."
     return [*parts, text_table(variant_table(report)), crossed]

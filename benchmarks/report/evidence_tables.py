@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ...runtime.decision import Decision
 from ..evidence import Evidence, Flip
-from ..tolerance import Tolerance
-from .headline import by_gravity, criterion_strip, explained, reason_of, settled_by, title_of
+from .headline import by_gravity, criterion_strip, explained, ran, reason_of, settled_by, title_of
+from .record import Report
 from .tables import Cell, Column, Table, filled, outcome_cell
 from .words import FIGURES, HARM, KINDS, beside, interval, interval_title, number, percent, signed
 
@@ -13,13 +12,13 @@ FLIPS_SHOWN = 100
 LOW_IS_BETTER = ("ece", "brier")
 
 
-def criteria_table(evidence: Evidence, tolerance: Tolerance) -> Table:
+def criteria_table(report: Report, evidence: Evidence) -> Table:
     """Every margin and what became of it, the worst first."""
     columns = (
         Column("figure", words=True),
         Column("outcome", words=True),
         Column("loss"),
-        Column(f"at most ({percent(tolerance.confidence, 0)})"),
+        Column(f"at most ({percent(report.tolerance.confidence, 0)})"),
         Column("margin"),
         Column("loss and bound against the margin", drawn=True),
         Column("images / patients"),
@@ -40,13 +39,13 @@ def criteria_table(evidence: Evidence, tolerance: Tolerance) -> Table:
         )
         for each in by_gravity(evidence.verdict.criteria)
     )
-    caption = f"Losses of {evidence.variant} against the margins, the worst first"
+    caption = f"Losses of {ran(report, evidence.variant)} against the margins, the worst first"
     return filled(Table(caption, columns, rows, empty="no margin was held against it"))
 
 
-def other_table(evidence: Evidence, tolerance: Tolerance) -> Table:
+def other_table(report: Report, evidence: Evidence) -> Table:
     """Figures over all images that have no table of their own, as losses too."""
-    titles = ("reference", "variant", "loss", interval_title(tolerance))
+    titles = ("reference", "variant", "loss", interval_title(report.tolerance))
     columns = (Column("figure", words=True), *map(Column, titles), Column("note", words=True))
     known = {"auroc", "sensitivity", "specificity"} if len(evidence.classes) == 1 else set()
     rows = []
@@ -58,10 +57,10 @@ def other_table(evidence: Evidence, tolerance: Tolerance) -> Table:
             value, low, high = (None if end is None else -end for end in (value, high, low))
         figures = (number(each.reference), number(each.variant), number(value), interval(low, high))
         rows.append((FIGURES.get(name, name), *figures, each.difference.reason))
-    return filled(Table(f"Other figures over all images, {evidence.variant}", columns, tuple(rows)))
+    return filled(Table(f"Other figures over all images, {ran(report, evidence.variant)}", columns, tuple(rows)))
 
 
-def agreement_table(evidence: Evidence) -> Table:
+def agreement_table(report: Report, evidence: Evidence) -> Table:
     """How alike the two models answer, whatever the truth."""
     found = evidence.agreement
     rows = (
@@ -71,11 +70,12 @@ def agreement_table(evidence: Evidence) -> Table:
         ("rank correlation", number(found.rank_correlation), "Spearman; 1: both put the images in the same order"),
     )
     columns = (Column("agreement", words=True), Column("value"), Column("what it says", words=True))
-    return Table(f"Agreement of {evidence.variant} with the reference", columns, rows)
+    return Table(f"Agreement of {ran(report, evidence.variant)} with the reference", columns, rows)
 
 
-def operating_table(evidence: Evidence, decision: Decision) -> Table:
+def operating_table(report: Report, evidence: Evidence) -> Table:
     """The locked thresholds, where there are several, beside those the variant's own validation scores would give."""
+    decision = report.decision
     own = {} if evidence.operating is None else evidence.operating.thresholds
     places = [decision.positive_index] if decision.kind == "binary" else range(len(decision.classes))
     rows = []
@@ -86,10 +86,10 @@ def operating_table(evidence: Evidence, decision: Decision) -> Table:
         rows.append((name, number(locked), number(found), number(moved)))
     columns = (Column("class", words=True), Column("locked"), Column("the variant's own"), Column("apart by"))
     shown = rows if own or len(rows) > 1 else []
-    return filled(Table(f"Thresholds, {evidence.variant}", columns, tuple(shown)))
+    return filled(Table(f"Thresholds, {ran(report, evidence.variant)}", columns, tuple(shown)))
 
 
-def flip_table(evidence: Evidence, shown: int = FLIPS_SHOWN) -> Table:
+def flip_table(report: Report, evidence: Evidence, shown: int = FLIPS_SHOWN) -> Table:
     """Images whose answer changed, the gravest first; the rest is counted by the caller."""
     titles = ("reference", "variant", "threshold", "variant from it", "image")
     columns = (
@@ -116,7 +116,7 @@ def flip_table(evidence: Evidence, shown: int = FLIPS_SHOWN) -> Table:
         for flip in evidence.flips[:shown]
     )
     empty = "No answer changed: the variant answers every held-out image as the reference does."
-    return filled(Table(f"Changed answers, {evidence.variant}", columns, rows, empty=empty))
+    return filled(Table(f"Changed answers, {ran(report, evidence.variant)}", columns, rows, empty=empty))
 
 
 def kind_cell(flip: Flip) -> Cell:

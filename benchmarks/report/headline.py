@@ -11,7 +11,7 @@ from ..row import Row
 from ..verdict import GRAVITY, Criterion, Outcome
 from .record import Report
 from .strip import Strip, margin_scale
-from .words import FIGURES, KINDS, about, beside, count, megabytes, number, percent, shift
+from .words import FIGURES, KINDS, about, beside, count, machine, megabytes, number, percent, shift
 
 # Open questions that the first screen names; all stand in the criteria.
 _OPEN = 3
@@ -49,6 +49,12 @@ def subject(report: Report) -> Evidence | None:
 def row_of(report: Report, name: str) -> Row | None:
     """The row of that name."""
     return next((row for row in report.rows if row.name == name), None)
+
+
+def ran(report: Report, name: str) -> str:
+    """The form, the precision it executed in, and on what: what a figure is a figure of."""
+    row = row_of(report, name)
+    return f"{name} ({'' if row is None else f'{row.precision}, '}{machine(report)})"
 
 
 def by_gravity(criteria: tuple[Criterion, ...]) -> list[Criterion]:
@@ -212,7 +218,7 @@ def _cost(report: Report, evidence: Evidence) -> list[KeyFigure]:
     found = []
     if row.p50_ms and base.p50_ms:
         times = f"{base.p50_ms / row.p50_ms:.1f} times as fast"
-        how = f"median, one image, {count(report.threads, 'thread')}"
+        how = f"median, one image; {base.precision} → {row.precision}, {machine(report)}"
         found.append(KeyFigure("Latency", f"{base.p50_ms:.2f} → {row.p50_ms:.2f} ms", (times, how)))
     else:
         found.append(KeyFigure("Latency", "not measured", ("this form was not timed",)))

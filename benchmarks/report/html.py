@@ -8,7 +8,7 @@ from typing import Any
 
 from ...runtime.errors import missing_package
 from ..evidence import Evidence, Flip
-from . import evidence_tables, figures, words
+from . import evidence_tables, figures, int8_tables, words
 from .headline import changed_answers, key_figures, marked_name, reasons, settling, standing, subject
 from .limits import limits
 from .loss_tables import class_tables, group_table
@@ -17,7 +17,7 @@ from .record import Report
 from .report_tables import (
     age,
     check_facts,
-    ladder_steps,
+    latency_note,
     latency_table,
     margin_table,
     operating_variants,
@@ -37,6 +37,8 @@ SECTIONS = (
     ("accuracy", "Accuracy"),
     ("threshold", "Calibration and threshold"),
     ("speed", "Speed and size"),
+    ("found", "How the INT8 form was found"),
+    ("cpus", "On other CPUs"),
     ("subgroups", "Subgroups"),
     ("changed", "Agreement and changed answers"),
     ("data", "Data and leaks"),
@@ -86,7 +88,6 @@ def render_html(report: Report, pictures: Pictures | None = None) -> str:
 
 def _context(report: Report) -> dict[str, Any]:
     evidence = subject(report)
-    noun = words.noun(report.decision)
     context: dict[str, Any] = {
         "report": report,
         "evidence": evidence,
@@ -103,19 +104,24 @@ def _context(report: Report) -> dict[str, Any]:
         "descriptive": "" if evidence is None else words.descriptive(report, evidence),
         "glossary": words.GLOSSARY,
         "rule": words.locked_rule(report.rule, report.decision),
-        "nouns": words.plural(noun),
-        "sections": SECTIONS,
+        "nouns": words.plural(words.noun(report.decision)),
+        "sections": _sections(report),
+        "intervals": latency_note(report),
+        "steps_said": int8_tables.STEPS,
+        "trails": int8_tables.trails(report),
+        "fallback": int8_tables.fallback(report),
+        "overflow_said": int8_tables.OVERFLOW,
+        "overflow_found": int8_tables.overflow_words(report),
         "age": age(report),
         "checks": check_facts(report),
         "registration": registration_facts(report),
         "provenance": provenance_facts(report),
-        "ladder": ladder_steps(report),
         "ungrouped": ungrouped(report),
         "limits": limits(report),
         "shown": evidence_tables.FLIPS_SHOWN,
         "shown_of_others": FLIPS_OF_OTHERS,
         "others": [
-            _other(report, each, noun)
+            _other(report, each)
             for each in report.evidence
             if each is not evidence and each.variant != report.reference
         ],
@@ -123,6 +129,7 @@ def _context(report: Report) -> dict[str, Any]:
     tables: dict[str, Any] = {
         "variants": variant_table(report),
         "latency": latency_table(report),
+        "overflow": int8_tables.overflow_table(report),
         "margins": margin_table(report),
         "several": len(report.decision.classes) > 2,
         "operating_variants": operating_variants(report),
@@ -135,9 +142,9 @@ def _context(report: Report) -> dict[str, Any]:
     }
     if evidence is not None:
         reference = next((each for each in report.evidence if each.variant == report.reference), None)
-        tables |= _tables(report, evidence, noun)
-        tables["changes"] = evidence_tables.other_table(evidence, report.tolerance)
-        tables["operating"] = evidence_tables.operating_table(evidence, report.decision)
+        tables |= _tables(report, evidence)
+        tables["changes"] = evidence_tables.other_table(report, evidence)
+        tables["operating"] = evidence_tables.operating_table(report, evidence)
         pictured["roc"] = figures.roc_figure("roc", reference, evidence)
         pictured["reliability"] = figures.reliability_figure("reliability", reference, evidence)
         context |= {
@@ -149,19 +156,26 @@ def _context(report: Report) -> dict[str, Any]:
     return context | {"tables": tables, "pictured": pictured}
 
 
-def _tables(report: Report, evidence: Evidence, noun: str, flips: int = evidence_tables.FLIPS_SHOWN) -> dict[str, Any]:
+def _sections(report: Report) -> list[tuple[str, str]]:
+    """Without those that are not in this report."""
+    absent = {"found"} if not report.steps else set()
+    absent |= {"cpus"} if not report.overflows else set()
+    return [each for each in SECTIONS if each[0] not in absent]
+
+
+def _tables(report: Report, evidence: Evidence, flips: int = evidence_tables.FLIPS_SHOWN) -> dict[str, Any]:
     return {
-        "criteria": evidence_tables.criteria_table(evidence, report.tolerance),
-        "classes": class_tables(evidence, report.tolerance, noun),
-        "groups": group_table(evidence, report.tolerance, report.decision),
-        "agreement": evidence_tables.agreement_table(evidence),
-        "flips": evidence_tables.flip_table(evidence, flips),
+        "criteria": evidence_tables.criteria_table(report, evidence),
+        "classes": class_tables(report, evidence),
+        "groups": group_table(report, evidence),
+        "agreement": evidence_tables.agreement_table(report, evidence),
+        "flips": evidence_tables.flip_table(report, evidence, flips),
     }
 
 
-def _other(report: Report, evidence: Evidence, noun: str) -> dict[str, Any]:
+def _other(report: Report, evidence: Evidence) -> dict[str, Any]:
     name = marked_name(report, evidence.variant)
-    return {"evidence": evidence, "name": name, **_tables(report, evidence, noun, FLIPS_OF_OTHERS)}
+    return {"evidence": evidence, "name": name, **_tables(report, evidence, FLIPS_OF_OTHERS)}
 
 
 def _checked(pictures: Pictures) -> Pictures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .headline import subject
 from .record import Report
-from .words import RESEARCH_USE, count, percent
+from .words import RESEARCH_USE, count, machine, percent
 
 
 def limits(report: Report) -> tuple[str, ...]:
@@ -94,12 +94,12 @@ def _of_use(report: Report) -> tuple[str, ...]:
     )
     skipped = [row.name for row in report.rows if row.status.startswith("not run here")]
     absent = f"Not run on this machine, and so not judged: {', '.join(skipped)}." if skipped else ""
-    machine = (
-        f"Latency was measured on one machine ({report.cpu.model}, {count(report.threads, 'thread')}). Elsewhere it "
+    elsewhere = (
+        f"Latency was measured on one machine ({report.cpu.model}, {machine(report)}). Elsewhere it "
         "differs, and on another kind of CPU the answers of a compressed form may differ too: medcompress verify "
         "checks that there."
     )
-    return locked, machine, absent, RESEARCH_USE
+    return locked, elsewhere, absent, RESEARCH_USE
 
 
 def _mix(report: Report) -> str:

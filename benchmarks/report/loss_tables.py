@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...runtime.decision import Decision
 from ..evidence import ClassEvidence, Evidence
 from ..statistics.delong import AurocLoss
 from ..statistics.paired import PairedProportion
 from ..tolerance import Tolerance
+from .headline import ran
+from .record import Report
 from .strip import Scale, Strip, margin_scale, scale_of
 from .tables import Cell, Column, Table
-from .words import FIGURES, NONE, interval, interval_title, number, p_value
+from .words import FIGURES, NONE, interval, interval_title, noun, number, p_value
 
 PROPORTIONS = ("sensitivity", "specificity")
 
 
-def class_tables(evidence: Evidence, tolerance: Tolerance, noun: str) -> tuple[Table, ...]:
+def class_tables(report: Report, evidence: Evidence) -> tuple[Table, ...]:
     """Losses: one table for one class, one a figure for several."""
+    tolerance, of = report.tolerance, ran(report, evidence.variant)
     if len(evidence.classes) == 1:
         (only,) = evidence.classes
         rows = tuple(_loss_row(FIGURES[name], only, name, tolerance) for name in ("auroc", *PROPORTIONS))
-        return (Table(f"Losses, {only.name}, {evidence.variant}", _loss_columns("figure", tolerance, "p"), rows),)
+        return (Table(f"Losses, {only.name}, {of}", _loss_columns("figure", tolerance, "p"), rows),)
+    each_one = noun(report.decision)
     tables = []
     for name in ("auroc", *PROPORTIONS):
         rows = tuple(_loss_row(each.name, each, name, tolerance) for each in evidence.classes)
-        title = f"{FIGURES[name][0].upper()}{FIGURES[name][1:]} by {noun}, {evidence.variant}"
-        tables.append(Table(title, _loss_columns(noun, tolerance), rows))
+        title = f"{FIGURES[name][0].upper()}{FIGURES[name][1:]} by {each_one}, {of}"
+        tables.append(Table(title, _loss_columns(each_one, tolerance), rows))
     return tuple(tables)
 
 
-def group_table(evidence: Evidence, tolerance: Tolerance, decision: Decision) -> Table:
+def group_table(report: Report, evidence: Evidence) -> Table:
     """The forest: losses of AUROC, sensitivity and specificity in every subgroup on one scale each."""
+    tolerance, decision = report.tolerance, report.decision
     several = decision.kind != "binary"
     margins = (tolerance.auroc_drop, tolerance.sensitivity_drop, tolerance.specificity_drop)
     parts = [(each.auroc, each.sensitivity, each.specificity) for each in evidence.groups]
@@ -72,9 +76,8 @@ def group_table(evidence: Evidence, tolerance: Tolerance, decision: Decision) ->
         *(("",) if notes else ()),
     )
     empty = "No subgroups were asked for: whether the loss is the same for all kinds of patients is not known."
-    return Table(
-        f"Losses by subgroup, {evidence.variant}", columns, (top, *rows) if rows else (), (0,) if rows else (), empty
-    )
+    caption = f"Losses by subgroup, {ran(report, evidence.variant)}"
+    return Table(caption, columns, (top, *rows) if rows else (), (0,) if rows else (), empty)
 
 
 def _whole(

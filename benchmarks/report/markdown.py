@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ..evidence import Evidence
-from . import evidence_tables
+from . import evidence_tables, int8_tables
 from .headline import KeyFigure, changed_answers, key_figures, reasons, settling, standing, subject
 from .limits import limits
 from .loss_tables import class_tables, group_table
@@ -14,7 +14,7 @@ from .record import Report
 from .report_tables import (
     age,
     check_facts,
-    ladder_steps,
+    latency_note,
     latency_table,
     margin_table,
     operating_variants,
@@ -36,7 +36,6 @@ from .words import (
     locked_rule,
     meaning,
     moment,
-    noun,
     sentence,
     verdict_word,
 )
@@ -69,17 +68,16 @@ def render_markdown(report: Report) -> str:
     ]
     if evidence is not None:
         parts += ["## Criteria", LOSSES]
-        parts.append(text_table(evidence_tables.criteria_table(evidence, report.tolerance)))
+        parts.append(text_table(evidence_tables.criteria_table(report, evidence)))
     parts += ["## All variants", text_table(variant_table(report))]
     if evidence is not None:
         parts += ["## Accuracy", *_accuracy(report, evidence)]
     parts += ["## Calibration and threshold", escaped(locked_rule(report.rule, report.decision))]
     if evidence is not None and report.decision.kind != "multiclass":
-        parts.append(text_table(evidence_tables.operating_table(evidence, report.decision)))
+        parts.append(text_table(evidence_tables.operating_table(report, evidence)))
     parts += [text_table(operating_variants(report)), "## Speed", text_table(latency_table(report))]
-    steps = ladder_steps(report)
-    if steps:
-        parts += ["## Ladder", bullets(map(escaped, steps))]
+    parts.append(latency_note(report))
+    parts += [*_found(report), *_other_cpus(report)]
     if evidence is not None:
         parts += _changed(report, evidence, evidence_tables.FLIPS_SHOWN)
     parts += [
@@ -150,23 +148,40 @@ def _key(each: KeyFigure) -> str:
 
 
 def _accuracy(report: Report, evidence: Evidence) -> list[str]:
-    tables = class_tables(evidence, report.tolerance, noun(report.decision))
-    return [*map(text_table, tables), text_table(evidence_tables.other_table(evidence, report.tolerance))]
+    tables = class_tables(report, evidence)
+    return [*map(text_table, tables), text_table(evidence_tables.other_table(report, evidence))]
+
+
+def _found(report: Report) -> list[str]:
+    found = int8_tables.trails(report)
+    if not found:
+        return []
+    parts = ["## How the INT8 form was found", int8_tables.STEPS, escaped(int8_tables.fallback(report))]
+    for each in found:
+        parts += [f"### {escaped(each.form)}", escaped(sentence(each.said)), text_table(each.table)]
+    return parts
+
+
+def _other_cpus(report: Report) -> list[str]:
+    if not report.overflows:
+        return []
+    said = int8_tables.overflow_words(report)
+    return ["## On other CPUs", int8_tables.OVERFLOW, said, text_table(int8_tables.overflow_table(report))]
 
 
 def _changed(report: Report, evidence: Evidence, shown: int) -> list[str]:
-    groups = text_table(group_table(evidence, report.tolerance, report.decision))
+    groups = text_table(group_table(report, evidence))
     notes = [descriptive(report, evidence), *map(escaped, ungrouped(report))]
-    agreement = text_table(evidence_tables.agreement_table(evidence))
+    agreement = text_table(evidence_tables.agreement_table(report, evidence))
     parts = ["## Subgroups", *notes, groups, "## Agreement and changed answers", agreement]
-    return [*parts, *_flips(evidence, shown)]
+    return [*parts, *_flips(report, evidence, shown)]
 
 
-def _flips(evidence: Evidence, shown: int) -> list[str]:
+def _flips(report: Report, evidence: Evidence, shown: int) -> list[str]:
     counted = f"{changed_answers(evidence)}." if evidence.flips else ""
     rest = len(evidence.flips) - shown
     more = f"{rest} more are in report.json." if rest > 0 else ""
-    return [counted, text_table(evidence_tables.flip_table(evidence, shown)), more]
+    return [counted, text_table(evidence_tables.flip_table(report, evidence, shown)), more]
 
 
 def _others(report: Report, evidence: Evidence | None) -> list[str]:
@@ -177,8 +192,8 @@ def _others(report: Report, evidence: Evidence | None) -> list[str]:
         parts.append(f"### {escaped(each.variant)}: {OUTCOMES[each.verdict.outcome]}")
         parts.append(escaped(sentence(each.verdict.reason)))
         if not each.verdict.identical:
-            parts.append(text_table(evidence_tables.criteria_table(each, report.tolerance)))
-            parts += _flips(each, _FLIPS_OF_OTHERS)
+            parts.append(text_table(evidence_tables.criteria_table(report, each)))
+            parts += _flips(report, each, _FLIPS_OF_OTHERS)
     return parts or ["There are none."]
 
 

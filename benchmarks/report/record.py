@@ -19,9 +19,12 @@ from ..data.checks import Checks
 from ..evidence import Evidence
 from ..row import Row
 from ..tolerance import Registration, Tolerance
+from ..trace import LayerOverflow, Step
 from ..verdict import Outcome
 
-SCHEMA = 2
+SCHEMA = 3
+# The oldest that is read: what is new since then has a default.
+OLDEST = 2
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
 
 
@@ -29,7 +32,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was measured, on what, and what follows from it.
 
     Attributes:
-        schema: of this record, see ``report.schema.json``.
+        schema: of this record, see ``report.schema.json``. 3 came with ``steps``, ``overflows`` and the intervals of
+            p90 and p99; 2 is read too.
         created: UTC, ISO 8601.
         model: its name and classes, a line.
         decision: classes, positive class, and the locked thresholds and temperature.
@@ -44,6 +48,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         registration: of the tolerance.
         images: held-out images the accuracy is of, by class; ``held_out`` and ``patients`` in all.
         checks: what was found out about the images themselves.
+        steps: how each INT8 form was found, in the order they were tried; empty where none was looked for.
+        overflows: what a CPU without VNNI would cut off, of every layer; empty where it was not counted.
         provenance: checkpoint, data, calibration, package versions, bundle: name -> text or (name -> text).
     """
 
@@ -69,6 +75,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evidence: tuple[Evidence, ...]
     provenance: dict[str, Any]
     checks: Checks | None = None
+    steps: tuple[Step, ...] = ()
+    overflows: tuple[LayerOverflow, ...] = ()
 
     @property
     def reference_row(self) -> Row:

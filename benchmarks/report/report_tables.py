@@ -11,13 +11,18 @@ from ..evidence import Evidence
 from ..row import Row
 from ..statistics.operating import rule_words
 from ..verdict import Outcome
-from .headline import marked_name
+from .headline import marked_name, row_of
 from .record import Report
 from .tables import Cell, Column, Table, filled, outcome_cell
-from .words import FIGURES, NONE, OUTCOMES, beside, megabytes, moment, number, percent, plain
+from .words import FIGURES, NONE, OUTCOMES, beside, machine, megabytes, moment, number, percent, plain
 
+INTERVALS = (
+    "In brackets stands a 95 % interval, between two of the measured runs: it holds whatever the runs are distributed "
+    "like, if each is independent of the one before it, which they are only roughly. “At least”: there were too few "
+    "runs for an upper end (99 % within takes 368)."
+)
 # What has a place of its own on the page.
-_ELSEWHERE = ("ladder", "data checks", "subgroups")
+_ELSEWHERE = ("data checks", "subgroups")
 
 
 def variant_table(report: Report) -> Table:
@@ -27,39 +32,46 @@ def variant_table(report: Report) -> Table:
     columns = (Column("variant", words=True), Column("runs as"), *map(Column, titles), Column("outcome", words=True))
     rows = tuple(_variant(report, row) for row in report.rows)
     marked = tuple(place for place, row in enumerate(report.rows) if row.name == report.chosen)
-    return Table("Every form that was tried", columns, rows, marked)
+    return Table(f"Every form that was tried, {machine(report)}", columns, rows, marked)
 
 
 def latency_table(report: Report) -> Table:
     """Milliseconds a single image takes."""
-    titles = ("runs", "median", "95 % interval of it", "90 % within", "99 % within", "speed", "speed against PyTorch")
+    titles = ("runs as", "runs", "median", "90 % within", "99 % within", "speed", "speed against PyTorch")
     columns = (Column("variant", words=True), *map(Column, titles))
     timed = [row for row in report.rows if row.p50_ms is not None]
     rows = tuple(
         (
             row.name,
+            row.precision,
             NONE if row.runs is None else f"{row.runs:,}",
-            number(row.p50_ms, 2),
-            NONE if row.p50_low_ms is None else f"{number(row.p50_low_ms, 2)} to {number(row.p50_high_ms, 2)}",
-            number(row.p90_ms, 2),
-            number(row.p99_ms, 2),
+            _within(row.p50_ms, row.p50_low_ms, row.p50_high_ms),
+            _within(row.p90_ms, row.p90_low_ms, row.p90_high_ms),
+            _within(row.p99_ms, row.p99_low_ms, row.p99_high_ms),
             _times(row.speedup_vs_reference),
             _times(row.speedup_vs_eager),
         )
         for row in timed
     )
     marked = tuple(place for place, row in enumerate(timed) if row.name == report.chosen)
-    return filled(Table("Latency in ms, one image at a time", columns, rows, marked, "No variant was timed."))
+    caption = f"Latency in ms, one image at a time, {machine(report)}"
+    return filled(Table(caption, columns, rows, marked, "No variant was timed."))
+
+
+def latency_note(report: Report) -> str:
+    """What its brackets are; empty where it has none."""
+    return INTERVALS if any(row.p50_low_ms is not None for row in report.rows) else ""
 
 
 def operating_variants(report: Report) -> Table:
     """What each variant does at the locked threshold on the validation images, and what its own would have been."""
-    titles = ("sensitivity", "specificity", "own temperature", "own threshold")
+    titles = ("runs as", "sensitivity", "specificity", "own temperature", "own threshold")
     columns = (Column("variant", words=True), *map(Column, titles))
     binary = report.decision.kind == "binary"
     rows = tuple(
         (
             each.variant,
+            NONE if (row := row_of(report, each.variant)) is None else row.precision,
             number(each.operating.sensitivity),
             number(each.operating.specificity),
             number(each.operating.temperature),
@@ -71,7 +83,8 @@ def operating_variants(report: Report) -> Table:
     empty = (
         "" if rows else "There were no validation images: the threshold was not checked on any but the held-out ones."
     )
-    return filled(Table("On the validation images, at the locked threshold", columns, rows, empty=empty))
+    caption = f"On the validation images, at the locked threshold, {machine(report)}"
+    return filled(Table(caption, columns, rows, empty=empty))
 
 
 def margin_table(report: Report) -> Table:
@@ -125,7 +138,7 @@ def age(report: Report) -> str:
 
 
 def provenance_facts(report: Report) -> tuple[tuple[str, str], ...]:
-    """Hashes, versions and the machine; the ladder has a section of its own."""
+    """Hashes, versions and the machine."""
     cpu, known = report.cpu, report.provenance
     return (
         ("measured and written", moment(report.created)),
@@ -147,16 +160,6 @@ def ungrouped(report: Report) -> tuple[str, ...]:
     """Images that are in no subgroup, a sentence a way to divide them."""
     found = report.provenance.get("subgroups")
     return tuple(f"By {name}: {plain(said)}." for name, said in found.items()) if isinstance(found, dict) else ()
-
-
-def ladder_steps(report: Report) -> tuple[str, ...]:
-    """What was tried, step by step, where the run left a trace of it."""
-    found = report.provenance.get("ladder")
-    if isinstance(found, dict):
-        return tuple(f"{name}: {plain(value)}" for name, value in found.items())
-    if isinstance(found, list | tuple):
-        return tuple(map(plain, found))
-    return (plain(found),) if found else ()
 
 
 def check_facts(report: Report) -> tuple[str, ...]:
@@ -215,6 +218,14 @@ def _variant(report: Report, row: Row) -> tuple[Cell | str, ...]:
         _times(row.speedup_vs_reference),
         status_cell(row, evidence),
     )
+
+
+def _within(value: float | None, low: float | None, high: float | None) -> str:
+    """Milliseconds and their interval; the upper end is unknown where the runs were too few."""
+    text = number(value, 2)
+    if low is None:
+        return text
+    return f"{text} ({f'at least {number(low, 2)}' if high is None else f'{number(low, 2)} to {number(high, 2)}'})"
 
 
 def _times(value: float | None) -> str:

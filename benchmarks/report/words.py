@@ -113,6 +113,11 @@ def count(number_of: int, noun: str, many: str = "") -> str:
     return f"{number_of:,} {noun if number_of == 1 else many or noun + 's'}"
 
 
+def machine(report: Report) -> str:
+    """What a figure was measured on: the class of the CPU, and threads."""
+    return f"{report.cpu.kind}, {count(report.threads, 'thread')}"
+
+
 def megabytes(size: int) -> str:
     """In MB of a million bytes; a dash for a form that has no file."""
     return f"{size / 1e6:.2f}" if size else NONE
@@ -218,8 +223,9 @@ GLOSSARY = (
     ("variant, form", "one way to store and run the same model: uncompressed, or compressed for one engine and CPU"),
     ("reference", "the uncompressed model in 32-bit floating point, on ONNX Runtime; all others are compared with it"),
     ("fp32, bf16, int8", "numbers of 32, 16 or 8 bits: fewer are smaller and faster, and less exact"),
-    ("vnni, avx2, amx", "instructions of a CPU that such a form is made for"),
+    ("vnni, avx2, amx", "instructions of a CPU that such a form is made for; x86-vnni: a CPU that has them"),
     ("held-out image", "one the model was neither trained nor tuned on"),
+    ("logit", "what the network computes for a class, before it becomes a probability"),
     ("loss", "how much worse the variant is than the reference on the same images; below 0 it is better"),
     ("margin", "the largest loss that is allowed"),
     ("at most, bound", "the loss is not greater than this, with the confidence that is named, for patients like these"),

@@ -37,23 +37,23 @@ _BUNDLE = pytest.StashKey[Bundle]()
 
 # In a process of its own: these floors stand above the benchmarks, and torch's threads are none of what is measured.
 _MAKE_BUNDLE = """
+import shutil
 import sys
 from pathlib import Path
 import numpy as np
 import torch
-from medcompress.compress import emit_onnxruntime, emit_openvino
 from medcompress.compress.export import export
+from medcompress.compress.plain import make_plain
 from medcompress.compress.recipes import REFERENCE, select
 from medcompress.runtime.bundle import GOLDEN_FILE, REFERENCE_FILE, SCHEMA, Manifest, Variant, seal
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.engines import load_engine
 from medcompress.runtime.golden import Golden, make_picture
-from medcompress.runtime.hardware import this_cpu
 from medcompress.runtime.preprocessing import Preprocessing
 from medcompress.trained.networks.architectures import build
 from medcompress.trained.spec import ModelSpec
 
-folder, ranges = Path(sys.argv[1]), Path(sys.argv[2])
+folder, scratch = Path(sys.argv[1]), Path(sys.argv[2])
 preprocessing = Preprocessing((224, 224))
 decision = Decision("binary", ("clear", "opacity"), "opacity")
 torch.manual_seed(0)
@@ -61,21 +61,12 @@ network = build(ModelSpec("timm/resnet10t", preprocessing, decision)).eval()
 rendered = np.random.default_rng(0).integers(0, 256, (16, 224, 224), np.uint8)
 images = np.stack([preprocessing.normalize(pixels) for pixels in rendered])
 export(network, images, folder / REFERENCE_FILE)
-emit_onnxruntime.gather_ranges(folder / REFERENCE_FILE, images, ranges)
 variants, logits = [], {}
-for recipe in select(("cpu",), int8=True):
-    if this_cpu().lacks(recipe.requires):
-        continue
-    files = [folder / REFERENCE_FILE]
-    if recipe.emitted and recipe.engine == "openvino":
-        path = folder / f"{recipe.name}.xml"
-        files = emit_openvino.emit(folder / REFERENCE_FILE, list(images), path, full_range=recipe.full_range)
-    elif recipe.emitted:
-        files = [emit_onnxruntime.emit(ranges, folder / f"{recipe.name}.onnx", full_range=recipe.full_range)]
-    names = tuple(file.name for file in files)
-    variants.append(Variant(recipe.name, recipe.engine, recipe.precision, names, recipe.requires))
-    engine = load_engine(recipe.engine, files, recipe.precision, 1)
-    logits[recipe.name] = engine.run(images[:2])
+for form in make_plain(folder / REFERENCE_FILE, rendered, preprocessing, select(("cpu",), int8=True), scratch):
+    names = tuple(shutil.copy(file, folder).name for file in form.files if file.parent != folder) or (REFERENCE_FILE,)
+    variants.append(Variant(form.name, form.engine, form.precision, names, form.requires))
+    engine = load_engine(form.engine, form.files, form.precision, 1)
+    logits[form.name] = engine.run(images[:2])
     engine.close()
 picture = make_picture()
 golden = Golden(rendered[:2], logits, picture, preprocessing.render(picture))

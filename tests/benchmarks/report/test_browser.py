@@ -36,7 +36,12 @@ parent.document.body.setAttribute("data-found", JSON.stringify({
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
-    made = {"fail": MADE.binary("fail"), "findings": MADE.findings(), "bare": MADE.bare()}
+    made = {
+        "fail": MADE.binary("fail"),
+        "findings": MADE.findings(),
+        "laddered": MADE.laddered("fail"),
+        "bare": MADE.bare(),
+    }
     paths = {}
     for name, report in made.items():
         paths[name] = folder / f"{name}.html"
@@ -74,7 +79,7 @@ def _pages_printed(page: Path) -> int:
     return len(re.findall(rb"/Type\s*/Page\b(?!s)", paper.read_bytes()))
 
 
-@pytest.mark.parametrize("name", ["fail", "findings", "bare"])
+@pytest.mark.parametrize("name", ["fail", "findings", "laddered", "bare"])
 def test_on_a_phone_nothing_is_cut_off(pages: dict[str, Path], name: str) -> None:
     found = _measured(pages[name], 390, 844)
     assert found["width"] == 390

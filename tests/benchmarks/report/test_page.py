@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from medcompress.benchmarks.report import evidence_tables, report_tables, words
+from medcompress.benchmarks.report import evidence_tables, words
 from medcompress.benchmarks.report.headline import key_figures, reasons, settling, subject
 from medcompress.benchmarks.report.html import render_html
 from medcompress.benchmarks.report.limits import limits
@@ -33,6 +33,7 @@ KINDS: dict[str, Callable[[], Report]] = {
     "fourteen findings": MADE.findings,
     "hostile names": MADE.hostile,
     "bare": MADE.bare,
+    "laddered": MADE.laddered,
 }
 PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
 STYLE = Path(__file__).parents[3] / "benchmarks" / "report" / "report_style.html"
@@ -204,7 +205,7 @@ def test_one_sign_and_one_interval_for_each_loss(pages: dict[str, str]) -> None:
     report = KINDS["pass"]()
     found = report.chosen_evidence
     assert found is not None
-    rows = evidence_tables.other_table(found, report.tolerance).rows
+    rows = evidence_tables.other_table(report, found).rows
     assert not {"AUROC", "sensitivity", "specificity"} & {str(row[0]) for row in rows}
     change = found.changes["accuracy"].difference
     shown = next(row for row in rows if row[0] == "accuracy")
@@ -284,14 +285,6 @@ def test_margin_of_nought_and_no_bound_are_drawn() -> None:
     page = render_html(msgspec.structs.replace(report, evidence=evidence))
     assert not re.search(r"\bnan\b|\binf\b", page.lower())
     assert "no bound can be given" in page
-
-
-def test_the_ladder_is_shown_only_where_there_is_one() -> None:
-    report = KINDS["pass"]()
-    assert "Ladder" not in render_html(report)
-    steps = msgspec.structs.replace(report, provenance={"ladder": [{"step": "prune 20 %", "AUROC": 0.94}, "INT8"]})
-    assert report_tables.ladder_steps(steps) == ("step prune 20 %, AUROC 0.94", "INT8")
-    assert "<li>step prune 20 %, AUROC 0.94</li>" in render_html(steps)
 
 
 def test_with_pictures_a_case_is_a_card() -> None:
