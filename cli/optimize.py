@@ -15,7 +15,12 @@ from .documents import as_json_option, print_json
 @click.option("--data", type=click.Path(path_type=Path), help="The images; by default where the checkpoint found them.")
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder; by default beside the checkpoint.")
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="For one inference.")
-@click.option("--target", default="cpu", show_default=True, help="cpu, or cpu-vnni and cpu-avx2, separated by commas.")
+@click.option(
+    "--target",
+    default="cpu",
+    show_default=True,
+    help="cpu (of this machine), or some of cpu-vnni, cpu-avx2 and cpu-arm, separated by commas.",
+)
 @click.option("--tolerance", type=click.Path(path_type=Path), help="YAML file with the margins of the gate.")
 @click.option("--metadata", type=click.Path(path_type=Path), help="CSV with the columns of the tolerance's subgroups.")
 @click.option(
@@ -25,6 +30,26 @@ from .documents import as_json_option, print_json
 )
 @click.option(
     "--accept-leaks", is_flag=True, help="Go on where training images are among the held-out; the report says so."
+)
+@click.option(
+    "--calibration",
+    type=click.IntRange(min=16),
+    default=300,
+    show_default=True,
+    help="Training images INT8 ranges are taken from, at most.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Minutes for finding the INT8 forms; what was begun is finished, and a later call goes on.",
+)
+@click.option(
+    "--fine-tune/--no-fine-tune",
+    default=True,
+    show_default=True,
+    help="Train on with the quantization in place where nothing cheaper is enough.",
 )
 @click.option(
     "--review/--no-review", default=True, help="Leave a report with the patients' pictures beside the bundle."
@@ -41,6 +66,9 @@ def command(
     tolerance: Path | None,
     metadata: Path | None,
     accept_inconclusive: bool,
+    calibration: int,
+    budget: float,
+    fine_tune: bool,
     review: bool,
     accept_leaks: bool,
     force: bool,
@@ -71,6 +99,9 @@ def command(
             replace=force,
             accept_leaks=accept_leaks,
             accept_inconclusive=accept_inconclusive,
+            calibration=calibration,
+            minutes=budget,
+            fine_tune=fine_tune,
             review=review,
         )
     )

@@ -49,7 +49,7 @@ def assemble(
     variants = []
     for candidate in proven:
         names = (REFERENCE_FILE,)
-        if candidate.precision == "int8":
+        if candidate.precision.startswith("int8"):
             names = tuple(f"variants/{file.name}" for file in candidate.files)
             for file, name in zip(candidate.files, names, strict=True):
                 shutil.copyfile(file, folder / name)

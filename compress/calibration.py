@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from ..benchmarks.data.samples import Sample
 from ..runtime.errors import DataError
 
-IMAGES = 300
 LEAST_IMAGES = 16
 
 
-def choose(train: Sequence[Sample], seed: int, count: int = IMAGES) -> list[Sample]:
-    """``count`` training images in the proportions of their classes, as many patients as can be.
+def choose(train: Sequence[Sample], seed: int, count: int) -> list[Sample]:
+    """``count`` training images in the proportions of their classes, as many patients as can be, in a mixed order.
 
     Raises:
         DataError: fewer than 16 images to choose from.
@@ -30,6 +29,7 @@ def choose(train: Sequence[Sample], seed: int, count: int = IMAGES) -> list[Samp
     for samples in by_class.values():
         share = max(1, round(count * len(samples) / len(train)))
         chosen += _one_a_patient_first(samples, random.Random(seed))[:share]
+    random.Random(seed).shuffle(chosen)
     return chosen
 
 

@@ -44,7 +44,7 @@ def choose(
     """The fastest row that was let through; of those as fast, the one most like the reference."""
     base = next(row for row in rows if row.name == REFERENCE)
     compressed = {recipe.name for recipe in recipes if recipe.precision != "fp32"}
-    asked = any(recipe.emitted for recipe in recipes)
+    asked = any(recipe.quantized for recipe in recipes)
     tried = [row for row in rows if row.name in compressed and (asked or row.state != "not run here")]
     open_ = [row for row in tried if row.state == "inconclusive"]
     verdict: Outcome = "pass"

@@ -19,13 +19,11 @@ _NEEDED = {
     "jinja2": "jinja2",
     "matplotlib": "matplotlib",
 }
-_NEEDED_FOR_INT8 = {"nncf": "nncf"}
 
 
-def check_packages(int8: bool) -> None:
+def check_packages() -> None:
     """Raise a MachineError that names the first package that is needed and not installed."""
-    needed = _NEEDED | (_NEEDED_FOR_INT8 if int8 else {})
-    for module, package in needed.items():
+    for module, package in _NEEDED.items():
         if importlib.util.find_spec(module) is None:
             raise missing_package(package, "compress")
 

@@ -1,4 +1,4 @@
-"""The pipeline: checkpoint -> export -> calibrate -> emit per target -> measure each -> gate -> bundle."""
+"""The pipeline: checkpoint -> export -> calibrate -> forms -> measure each -> gate -> bundle."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +16,7 @@ from ..benchmarks.data.checks import Checks, check_data
 from ..benchmarks.data.labelled import label_samples, labelled
 from ..benchmarks.data.rendering import render_all
 from ..benchmarks.data.samples import count_by_class, pixel_hashes
-from ..benchmarks.data.subgroups import Grouping, group_samples, notes_of
+from ..benchmarks.data.subgroups import Grouping, notes_of
 from ..benchmarks.evaluation import Answers, answer, read_logits, save_logits
 from ..benchmarks.locking import cautions_of_lock, check_rule, locked
 from ..benchmarks.progress import stage as say
@@ -25,21 +24,23 @@ from ..benchmarks.report.record import SCHEMA as REPORT_SCHEMA
 from ..benchmarks.report.record import Report
 from ..benchmarks.row import Row
 from ..benchmarks.statistics.operating import rule_words
-from ..benchmarks.tolerance import Registration, registered
+from ..benchmarks.tolerance import registered
 from ..benchmarks.versions import versions
 from ..benchmarks.weighing import weigh
 from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
-from ..runtime.errors import DataError, InputError, MachineError
+from ..runtime.errors import DataError
 from ..runtime.hardware import this_cpu
-from ..runtime.records import from_json
 from ..trained.checkpoint import Checkpoint, load_checkpoint, rebuild
-from ..trained.data.splits import Split, located, split_of
+from ..trained.data.splits import Split
 from . import calibration
 from .assembly import assemble
 from .choice import choose
-from .emission import emit_all
 from .environment import check_disk, check_packages
+from .forms import Trial, make_forms
+from .history import measured_before
+from .inputs import check_cpu, find_data, find_groupings
 from .options import Options, command_of
+from .overflows import overflows_of
 from .recipes import REFERENCE, Recipe, select
 from .review import write_review
 from .workspace import Workspace
@@ -65,9 +66,12 @@ class _Export(msgspec.Struct):
     opset: int
 
 
-class _Measured(msgspec.Struct):
-    rows: tuple[Row, ...]
+class _Moment(msgspec.Struct):
     at: str
+
+
+class _Rows(msgspec.Struct):
+    rows: tuple[Row, ...]
 
 
 def optimize(options: Options) -> Outcome:
@@ -86,23 +90,24 @@ def optimize(options: Options) -> Outcome:
         MachineError: a package, or disk space, is missing.
     """
     recipes = select(options.targets, int8=options.int8)
-    check_packages(options.int8)
-    _check_cpu(recipes)
+    check_packages()
+    check_cpu(recipes)
     checkpoint = load_checkpoint(options.checkpoint)
-    split = _find_data(checkpoint, options)
-    groupings = _groupings(checkpoint, split, options)
+    split = find_data(checkpoint, options)
+    groupings = find_groupings(checkpoint, split, options)
     check_rule(checkpoint.spec.decision, options.tolerance.threshold)
     digest = hashlib.sha256(options.checkpoint.read_bytes()).hexdigest()
     destination = (options.out or _default_out(options)).absolute()
     if options.threads < 1:
         raise DataError(f"--threads {options.threads}: at least 1 is needed")
-    # Not the tolerance: what was measured does not depend on it, and when it was measured is to be remembered.
+    # Not the tolerance: when the test images were first answered is to be remembered, whatever the margins are now.
     key = {
         "checkpoint": digest,
         "split": split.fingerprint,
         "recipes": [recipe.name for recipe in recipes],
         "threads": options.threads,
         "seed": options.seed,
+        "calibration": options.calibration,
         "accept_leaks": options.accept_leaks,
         "versions": versions(),
         "cpu": msgspec.to_builtins(this_cpu()),
@@ -112,7 +117,7 @@ def optimize(options: Options) -> Outcome:
     check_disk(destination.parent, options.checkpoint, images, checkpoint.spec.preprocessing)
     workspace = Workspace(destination, key, replace=options.replace)
     try:
-        seen = _measured_before(destination, digest, split.fingerprint)
+        seen = measured_before(destination, digest, split.fingerprint)
         report, candidates, rendered = _run(workspace, checkpoint, digest, split, groupings, recipes, seen, options)
         publish(workspace.folder / "bundle", destination)
         review = write_review(destination, report, checkpoint, split, candidates, rendered, options)
@@ -132,15 +137,18 @@ def _run(
     recipes: Sequence[Recipe],
     seen: str,
     options: Options,
-) -> tuple[Report, list[Candidate], Path]:
+) -> tuple[Report, Sequence[Candidate], Path]:
     preprocessing, decision = checkpoint.spec.preprocessing, checkpoint.spec.decision
     parts = {"test": split.test, "val": split.val}
+    tolerance, threads = options.tolerance, options.threads
+
+    def check(folder: Path) -> Checks:
+        train = [*split.train, *split.val]
+        return check_data(train, split.test, split.classes, accept_leaks=options.accept_leaks)
 
     def calibrate(folder: Path) -> Calibration:
-        samples = calibration.choose(split.train, options.seed)
-        hashes = pixel_hashes(samples)
-        render_all([sample.path for sample in samples], preprocessing, "Reading", folder / "images.npy")
-        return Calibration(options.seed, tuple(hashes), count_by_class(samples, split.classes))
+        render_all([sample.path for sample in chosen], preprocessing, "Reading", folder / "images.npy")
+        return Calibration(options.seed, tuple(pixel_hashes(chosen)), count_by_class(chosen, split.classes))
 
     def export(folder: Path) -> _Export:
         from .export import export
@@ -149,57 +157,69 @@ def _run(
         made = export(rebuild(checkpoint), images, folder / REFERENCE_FILE)
         return _Export(made.parity, made.opset)
 
-    def measure(folder: Path) -> _Measured:
-        at = _now()
-        images = {part: folder / f"{part}.npy" for part in parts}
+    def render(folder: Path) -> _Moment:
         for part, samples in parts.items():
-            label_samples(samples, decision, preprocessing, images[part], f"Reading the {part} images")
-        found = answer(candidates, REFERENCE, preprocessing, images, options.threads)
+            label_samples(samples, decision, preprocessing, folder / f"{part}.npy", f"Reading the {part} images")
+        return _Moment(_now())
+
+    def refer(folder: Path) -> _Moment:
+        candidate = Candidate(REFERENCE, "onnxruntime", "fp32", (reference,))
+        found = answer([candidate], REFERENCE, preprocessing, {"val": images / "val.npy"}, threads)
         save_logits(folder / "logits.npz", found.logits)
-        return _Measured(found.rows, at)
+        return _Moment(_now())
 
-    def check(folder: Path) -> Checks:
-        train = [*split.train, *split.val]
-        return check_data(train, split.test, split.classes, accept_leaks=options.accept_leaks)
+    def measure(folder: Path) -> _Rows:
+        files = {part: images / f"{part}.npy" for part in parts}
+        found = answer(forms.candidates, REFERENCE, preprocessing, files, threads)
+        save_logits(folder / "logits.npz", found.logits)
+        return _Rows(found.rows)
 
+    chosen = calibration.choose(split.train, options.seed, options.calibration)
     _, checks = workspace.stage("check", "Comparing training and held-out images", Checks, check)
     calibrated, record = workspace.stage("calibrate", "Choosing calibration images", Calibration, calibrate)
     rendered = np.load(calibrated / "images.npy", mmap_mode="r")
     exported, parity = workspace.stage("export", "Exporting to ONNX", _Export, export)
     reference = exported / REFERENCE_FILE
-    candidates, problems = emit_all(workspace, recipes, reference, rendered, preprocessing)
-    folder, found = workspace.stage("measure", f"Measuring {len(candidates)} variants", _Measured, measure)
+    images, _ = workspace.stage("images", "Reading validation and test images", _Moment, render)
+    test, val = (labelled(samples, decision, images / f"{part}.npy") for part, samples in parts.items())
+    referred, _ = workspace.stage("reference", "Answering the validation images", _Moment, refer)
+    expected = read_logits(referred / "logits.npz")["val"][REFERENCE]
+    decision = locked(decision, tolerance, val, expected)
+    trial = Trial(checkpoint, split, decision, tolerance, val, expected, options)
+    forms = make_forms(workspace, recipes, reference, calibrated / "images.npy", trial)
+    _, first = workspace.stage("look", "Going on to the test images", _Moment, lambda _: _Moment(_now()))
+    folder, found = workspace.stage(
+        f"measure-{forms.digest}", f"Measuring {len(forms.candidates)} variants", _Rows, measure
+    )
     say("Weighing the evidence")
     answers = Answers(found.rows, read_logits(folder / "logits.npz"))
-    test, val = (labelled(samples, decision, folder / f"{part}.npy") for part, samples in parts.items())
-    decision = locked(decision, options.tolerance, val, answers.logits["val"][REFERENCE])
-    rows, evidence = weigh(answers, REFERENCE, decision, test, val, options.tolerance, groupings)
-    rows = (*rows, *problems)
+    rows, evidence = weigh(answers, REFERENCE, decision, test, val, tolerance, groupings)
+    rows = (*rows, *forms.problems)
     choice = choose(rows, evidence, recipes, accept_inconclusive=options.accept_inconclusive)
-    images = count_by_class(split.test, split.classes)
+    counts = count_by_class(split.test, split.classes)
     report = Report(
         schema=REPORT_SCHEMA,
         created=_now(),
         model=f"{checkpoint.spec.architecture.split('/')[-1]}: {', '.join(decision.classes)}",
         decision=decision,
-        rule=rule_words(options.tolerance.threshold),
+        rule=rule_words(tolerance.threshold),
         verdict=choice.verdict,
         accepted=choice.accepted,
         reason=choice.reason,
         cautions=(
             *checks.cautions,
-            *cautions_of(rows, REFERENCE, images, options.tolerance),
-            *cautions_of_lock(options.tolerance, decision, val, split.classes),
+            *cautions_of(rows, REFERENCE, counts, tolerance),
+            *cautions_of_lock(tolerance, decision, val, split.classes),
         ),
         chosen=choice.chosen,
         reference=REFERENCE,
-        tolerance=options.tolerance,
+        tolerance=tolerance,
         registration=msgspec.structs.replace(
-            options.registration or registered(options.tolerance), measured=min(filter(None, (seen, found.at)))
+            options.registration or registered(tolerance), measured=min(filter(None, (seen, first.at)))
         ),
-        threads=options.threads,
+        threads=threads,
         cpu=this_cpu(),
-        images=images,
+        images=counts,
         held_out=len(split.test),
         patients=len(set(test.patients)),
         rows=rows,
@@ -209,80 +229,27 @@ def _run(
             "checkpoint": f"{options.checkpoint.name}, sha256 {digest}",
             "split": split.fingerprint,
             "data": f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test images",
-            "calibration": f"{len(record.sha256)} training images, seed {record.seed}",
             "export": f"opset {parity.opset}, parity with torch {parity.parity:.1e} of the largest logit",
+            "calibration": forms.calibration_in_words(len(record.sha256), record.seed),
+            **({"INT8 forms": forms.plans_in_words} if forms.plans else {}),
             "data checks": checks.words,
             **notes_of(groupings),
             "versions": versions(),
         },
         checks=msgspec.structs.replace(checks, notes=split.warnings),
+        steps=forms.steps,
+        overflows=overflows_of(workspace, forms, choice.chosen, preprocessing, rendered),
     )
     say("Writing the bundle")
     spec = msgspec.structs.replace(checkpoint.spec, decision=decision)
-    assemble(workspace.folder / "bundle", spec, report, choice.kept, candidates, record, rendered)
-    return report, candidates, test.rendered
-
-
-def _groupings(checkpoint: Checkpoint, split: Split, options: Options) -> tuple[Grouping, ...]:
-    """The subgroups of the test images: told before the first stage where they cannot be found."""
-    subgroups = options.tolerance.subgroups
-    if options.metadata:
-        return group_samples(split.test, split.folder, subgroups, options.metadata)
-    source = located(checkpoint.data, options.data, options.checkpoint)
-    table = Path(source.table) if source.table else None
-    return group_samples(split.test, split.folder, subgroups, table, source.image_column)
-
-
-class _Seen(msgspec.Struct):
-    """What is asked of the report that is replaced, of whatever schema."""
-
-    created: str
-    provenance: dict[str, Any]
-    registration: Registration | None = None
-
-
-def _measured_before(destination: Path, checkpoint: str, split: str) -> str:
-    """When the bundle that is replaced was measured, where it is of the same network and images; else empty."""
-    path = destination / "report.json"
-    if not path.is_file():
-        return ""
-    try:
-        seen = from_json(path.read_bytes(), _Seen, str(path))
-    except InputError:
-        say(f"note: {path} cannot be read, so when these images were first answered is not known")
-        return ""
-    told = str(seen.provenance)
-    if checkpoint not in told or split not in told:
-        return ""
-    return seen.registration.measured if seen.registration else seen.created
+    used = forms.ranges.images if forms.ranges else len(chosen)
+    record = Calibration(record.seed, record.sha256[:used], count_by_class(chosen[:used], split.classes))
+    assemble(workspace.folder / "bundle", spec, report, choice.kept, forms.candidates, record, rendered)
+    return report, forms.candidates, test.rendered
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _find_data(checkpoint: Checkpoint, options: Options) -> Split:
-    source = located(checkpoint.data, options.data, options.checkpoint)
-    split = split_of(source, checkpoint.spec.decision.classes)
-    if split.fingerprint != checkpoint.split:
-        if options.data is None:
-            raise DataError(
-                f"{source.folder}: the images changed since {options.checkpoint.name} was trained on them, and the "
-                "test images may be among those it saw; restore them, or name the folder with --data to accept them"
-            )
-        say("note: these are not the images the checkpoint was trained with; make sure it saw none of the test images")
-    return split
-
-
-def _check_cpu(recipes: Sequence[Recipe]) -> None:
-    """What cannot be measured here cannot be proven here: told before the first stage, not after the last."""
-    emitted = [recipe for recipe in recipes if recipe.emitted]
-    if emitted and all(this_cpu().lacks(recipe.requires) for recipe in emitted):
-        lacks = ", ".join(this_cpu().lacks(emitted[0].requires))
-        raise MachineError(
-            f"this CPU has no {lacks}, so the forms for that target cannot be proven here; run it on a machine of that "
-            "kind, or give --target cpu-avx2"
-        )
 
 
 def _default_out(options: Options) -> Path:

@@ -23,6 +23,9 @@ class Options(msgspec.Struct, frozen=True):
         seed: of the choice of calibration images.
         accept_leaks: go on where training images are among the held-out ones; the report says so.
         accept_inconclusive: let a form through that is not shown to be as good, where none is; the report says so.
+        calibration: training images that INT8 ranges are taken from, at most.
+        minutes: for finding the INT8 forms; a step that was begun is finished.
+        fine_tune: train the network on with its quantization in place, where no cheaper step is enough.
         review: leave the report with pictures of the images whose answer changed beside the bundle.
     """
 
@@ -39,6 +42,9 @@ class Options(msgspec.Struct, frozen=True):
     seed: int = 0
     accept_leaks: bool = False
     accept_inconclusive: bool = False
+    calibration: int = 300
+    minutes: float = 60.0
+    fine_tune: bool = True
     review: bool = True
 
 

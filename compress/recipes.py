@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from ..runtime.errors import InputError
+from ..runtime.hardware import this_cpu
+from .int8.plan import Kind
 
 REFERENCE = "onnxruntime-fp32"
 
@@ -16,7 +18,8 @@ class Recipe(msgspec.Struct, frozen=True):
 
     Attributes:
         requires: CPU features without which its answers are not faithful, or the engine refuses.
-        full_range: for INT8: 8-bit weights, which only a CPU with VNNI adds up without saturating.
+        kind: for INT8: the kind of CPU its graph is made for.
+        graph: name of the recipe whose graph it runs, in another precision.
         targets: kinds of CPU it is made for; empty for all.
     """
 
@@ -24,13 +27,14 @@ class Recipe(msgspec.Struct, frozen=True):
     engine: str
     precision: str
     requires: tuple[str, ...] = ()
-    full_range: bool = False
+    kind: Kind | None = None
+    graph: str = ""
     targets: tuple[str, ...] = ()
 
     @property
-    def emitted(self) -> bool:
-        """Whether it needs a graph of its own; float forms run the reference file."""
-        return self.precision == "int8"
+    def quantized(self) -> bool:
+        """Whether it is INT8; float forms run the reference file."""
+        return self.precision.startswith("int8")
 
 
 # No one graph is fast, or faithful, on every engine and CPU: the README's tables show what each gains where.
@@ -38,14 +42,25 @@ RECIPES = (
     Recipe(REFERENCE, "onnxruntime", "fp32"),
     Recipe("openvino-fp32", "openvino", "fp32"),
     Recipe("openvino-bf16", "openvino", "bf16", ("bf16",), targets=("cpu-vnni",)),
-    Recipe("onnxruntime-int8-vnni", "onnxruntime", "int8", ("vnni",), True, ("cpu-vnni",)),
-    Recipe("onnxruntime-int8-avx2", "onnxruntime", "int8", targets=("cpu-avx2",)),
-    Recipe("openvino-int8-vnni", "openvino", "int8", ("vnni",), True, ("cpu-vnni",)),
-    Recipe("openvino-int8-avx2", "openvino", "int8", targets=("cpu-avx2",)),
+    Recipe("onnxruntime-int8-vnni", "onnxruntime", "int8", ("vnni",), "vnni", targets=("cpu-vnni",)),
+    Recipe("onnxruntime-int8-avx2", "onnxruntime", "int8", (), "avx2", targets=("cpu-avx2",)),
+    Recipe("onnxruntime-int8-arm", "onnxruntime", "int8", ("arm64",), "arm", targets=("cpu-arm",)),
+    Recipe("openvino-int8-vnni", "openvino", "int8", ("vnni",), "vnni", targets=("cpu-vnni",)),
+    Recipe(
+        "openvino-int8-bf16",
+        "openvino",
+        "int8-bf16",
+        ("vnni", "bf16"),
+        "vnni",
+        graph="openvino-int8-vnni",
+        targets=("cpu-vnni",),
+    ),
+    Recipe("openvino-int8-avx2", "openvino", "int8", (), "avx2", targets=("cpu-avx2",)),
 )
 
-# What --target takes: CPUs with VNNI, CPUs without, or both.
-TARGETS = {"cpu": ("cpu-vnni", "cpu-avx2"), "cpu-vnni": ("cpu-vnni",), "cpu-avx2": ("cpu-avx2",)}
+# What --target takes: CPUs with VNNI, CPUs without, ARM's; ``cpu`` is those of this machine's architecture.
+KINDS = ("cpu-vnni", "cpu-avx2", "cpu-arm")
+TARGETS = ("cpu", *KINDS)
 
 
 def select(targets: Sequence[str], *, int8: bool) -> tuple[Recipe, ...]:
@@ -57,9 +72,11 @@ def select(targets: Sequence[str], *, int8: bool) -> tuple[Recipe, ...]:
     unknown = [target for target in targets if target not in TARGETS]
     if unknown or not targets:
         raise InputError(f"target {', '.join(unknown) or '(none)'} is not known; known are: {', '.join(TARGETS)}")
-    kinds = {kind for target in targets for kind in TARGETS[target]}
+    kinds = {target for target in targets if target in KINDS}
+    if "cpu" in targets:
+        kinds |= {"cpu-arm"} if this_cpu().architecture == "arm64" else {"cpu-vnni", "cpu-avx2"}
     return tuple(
         recipe
         for recipe in RECIPES
-        if (int8 or not recipe.emitted) and (not recipe.targets or kinds.intersection(recipe.targets))
+        if (int8 or not recipe.quantized) and (not recipe.targets or kinds.intersection(recipe.targets))
     )

@@ -46,9 +46,7 @@ class Graph:
     @cached_property
     def layers(self) -> tuple[onnx.NodeProto, ...]:
         """Convolutions, fully connected layers and products with a constant second operand, in the graph's order."""
-        return tuple(
-            node for node in self.model.graph.node if node.op_type in WEIGHTED and node.input[1] in self.constants
-        )
+        return tuple(node for node in self.model.graph.node if node.op_type in WEIGHTED and self._has_weight(node))
 
     def weight(self, layer: onnx.NodeProto) -> npt.NDArray[np.float32]:
         """Of a layer, as it is stored."""
@@ -81,6 +79,11 @@ class Graph:
                 return False
             seen = made_by
         return False
+
+    def _has_weight(self, node: onnx.NodeProto) -> bool:
+        """Whether its second operand is a constant of floats, in rows and columns."""
+        weight = self.constants.get(node.input[1])
+        return weight is not None and weight.data_type == onnx.TensorProto.FLOAT and len(weight.dims) > 1
 
     def _is_activation(self, product: onnx.NodeProto) -> bool:
         """Whether it multiplies a tensor by its own sigmoid."""

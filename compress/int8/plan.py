@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal, TypeAlias
 
 import msgspec
 
 Clipping: TypeAlias = Literal["minmax", "percentile", "entropy", "lse"]
+# Of CPU (vnni: adds u8 x s8 products exactly; avx2: saturates, so 7-bit weights; arm) or accelerator.
+Kind: TypeAlias = Literal["vnni", "avx2", "arm", "gpu"]
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,3 +28,17 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bias_corrected: bool = False
     float_layers: tuple[str, ...] = ()
     fine_tuned: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Another plan has another one."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:8]
+
+    @property
+    def words(self) -> str:
+        """For the report."""
+        said = [f"{self.clipping} ranges"]
+        said += ["channels equalized"] * self.equalized + ["biases corrected"] * self.bias_corrected
+        said += ["fine-tuned"] * self.fine_tuned
+        count = len(self.float_layers)
+        return ", ".join(said + [f"{count} layer{'s' * (count > 1)} float"] * (count > 0))

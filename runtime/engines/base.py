@@ -20,7 +20,7 @@ class Executed(msgspec.Struct, frozen=True):
     Attributes:
         engine: name and version.
         device: the execution provider or device.
-        precision: of the arithmetic: ``fp32``, ``bf16``, ``int8``.
+        precision: of the arithmetic: ``fp32``, ``bf16``, ``int8``, ``int8-bf16`` (INT8, the float layers in bf16).
         threads: that share one inference.
     """
 
@@ -56,7 +56,7 @@ def load_engine(engine: str, files: Sequence[Path], precision: str, threads: int
     Args:
         engine: a key of :data:`ENGINES`.
         files: the model, then its weights where they are apart (beside it, under the name the engine expects).
-        precision: to execute: ``fp32``, ``bf16`` or ``int8`` (whose float part runs in fp32).
+        precision: to execute: ``fp32``, ``bf16``, ``int8`` (whose float part runs in fp32) or ``int8-bf16``.
         threads: for one inference.
 
     Raises:

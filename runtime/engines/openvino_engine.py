@@ -13,8 +13,8 @@ import openvino as ov
 from ..errors import EngineError
 from .base import Executed
 
-# INT8 keeps its float layers in f32: bf16 there would make the answers depend on the CPU.
-_HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
+# INT8 keeps its float layers in f32: bf16 there would make the answers depend on the CPU, and is a form of its own.
+_HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16", "int8-bf16": "bf16"}
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 
 
@@ -78,9 +78,15 @@ def _executed(compiled: ov.CompiledModel, precision: str) -> Executed:
     return Executed(
         engine=f"openvino {ov.__version__.split('-')[0]}",
         device=",".join(compiled.get_property("EXECUTION_DEVICES")),
-        precision="int8" if precision == "int8" and _has_int8(compiled) else _NAMES[ran],
+        precision=_precision(precision, ran, _has_int8(compiled)),
         threads=int(compiled.get_property("INFERENCE_NUM_THREADS")),
     )
+
+
+def _precision(asked: str, ran: str, has_int8: bool) -> str:
+    if not asked.startswith("int8") or not has_int8:
+        return _NAMES[ran]
+    return "int8" if ran == "f32" else f"int8-{_NAMES[ran]}"
 
 
 def _has_int8(compiled: ov.CompiledModel) -> bool:

@@ -23,8 +23,9 @@ from medcompress.benchmarks.statistics.agreement import Agreement
 from medcompress.benchmarks.tolerance import Tolerance
 from medcompress.benchmarks.verdict import Criterion, Verdict
 from medcompress.cli.main import run
-from medcompress.compress import emission, environment
+from medcompress.compress import environment
 from medcompress.compress.choice import Choice, choose
+from medcompress.compress.int8 import emission, ladder
 from medcompress.compress.optimize import optimize
 from medcompress.compress.options import Options
 from medcompress.compress.recipes import REFERENCE, select
@@ -76,7 +77,13 @@ def test_the_fastest_that_passed_is_chosen() -> None:
     assert "openvino-int8-vnni" not in found.kept
 
 
-COMPRESSED = ("openvino_bf16", "onnxruntime_int8_vnni", "onnxruntime_int8_avx2", "openvino_int8_vnni")
+COMPRESSED = (
+    "openvino_bf16",
+    "onnxruntime_int8_vnni",
+    "onnxruntime_int8_avx2",
+    "openvino_int8_vnni",
+    "openvino_int8_bf16",
+)
 
 
 def test_what_is_inconclusive_is_kept_out_unless_it_is_accepted() -> None:
@@ -132,7 +139,7 @@ def test_a_cpu_that_runs_no_lower_precision_is_no_refusal_unless_int8_was_asked_
     assert choice(found, floats).chosen == "openvino-fp32"
     vnni = select(["cpu-vnni"], int8=True)
     found += [
-        row(recipe.name, "int8", "not run here: needs a CPU with vnni", None) for recipe in vnni if recipe.emitted
+        row(recipe.name, "int8", "not run here: needs a CPU with vnni", None) for recipe in vnni if recipe.quantized
     ]
     assert choice(found, vnni).verdict == "fail"
 
@@ -167,7 +174,8 @@ def test_a_gate_that_says_no_keeps_the_float_model_only(checkpoint: Path, tmp_pa
     # With no margin at all, one last bit of a probability is too much.
     none = Tolerance(0, 0, 0, 0, 0, 0)
     out = tmp_path / "bundle"
-    report = optimize(Options(checkpoint, out=out, int8=True, targets=("cpu-avx2",), tolerance=none)).report
+    options = Options(checkpoint, out=out, int8=True, targets=("cpu-avx2",), tolerance=none, minutes=0.1)
+    report = optimize(options).report
     assert report.verdict == "fail"
     assert "No compressed form passed" in report.reason
     manifest = open_bundle(out).manifest
@@ -187,7 +195,7 @@ def test_figures_that_mean_little_are_said_to_first(pristine_bundle: Path) -> No
 
 def test_what_cannot_be_proven_here_is_told_at_once(checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
     without = Cpu("an older CPU", "x86_64", ("avx2",), 1)
-    monkeypatch.setattr("medcompress.compress.optimize.this_cpu", lambda: without)
+    monkeypatch.setattr("medcompress.compress.inputs.this_cpu", lambda: without)
     with pytest.raises(MachineError, match="no vnni"):
         optimize(Options(checkpoint, int8=True, targets=("cpu-vnni",), out=tmp_path / "b"))
     assert not list(tmp_path.iterdir())
@@ -270,28 +278,52 @@ def test_a_disk_that_fills_up_ends_the_run_with_code_3_and_no_bundle(
     def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "variants/x")
 
-    monkeypatch.setattr(emission, "_emit", full)
+    monkeypatch.setattr(ladder, "make_apart", full)
     assert run(["optimize", str(checkpoint), "--int8", "--out", str(tmp_path / "b")]) == 3
     assert "the disk is full" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
 
 
-def test_a_quantizer_that_fails_costs_its_own_form_only(
-    checkpoint: Path, wide: Tolerance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+CHILD = """
+import json, os, signal, sys, time
+request = json.loads(sys.stdin.buffer.read())
+if request["engine"] == "openvino":
+    {fault}
+import io
+sys.stdin = io.TextIOWrapper(io.BytesIO(json.dumps(request).encode()))
+from medcompress.compress.int8.emission import _child
+_child()
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "error: not made: the process that made it ended (SIGSEGV)"),
+        ("sys.exit(7)", "error: not made: the process that made it ended (exit code 7)"),
+    ],
+)
+def test_a_converter_that_crashes_costs_its_own_form_only(
+    checkpoint: Path, wide: Tolerance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, told: str
 ) -> None:
-    emit = emission._emit
-
-    def failing(recipe, *rest):
-        if recipe.engine == "openvino":
-            raise RuntimeError("an operation this quantizer cannot take\nand a long tail")
-        return emit(recipe, *rest)
-
-    monkeypatch.setattr(emission, "_emit", failing)
+    child = tmp_path / "child.py"
+    child.write_text(CHILD.format(fault=fault))
+    monkeypatch.setattr(emission, "_COMMAND", (sys.executable, str(child)))
     outcome = optimize(Options(checkpoint, int8=True, targets=("cpu-avx2",), out=tmp_path / "b", tolerance=wide))
     by_name = {found.name: found for found in outcome.report.rows}
-    assert by_name["openvino-int8-avx2"].status == "error: not made: an operation this quantizer cannot take"
+    assert by_name["openvino-int8-avx2"].status == told
     assert by_name["onnxruntime-int8-avx2"].passed
     assert outcome.report.verdict == "pass"
+    steps = {step.form: step.outcome for step in outcome.report.steps}
+    assert steps["openvino-int8-avx2"] == told.replace("not made: ", "")
+
+
+def test_without_time_there_is_no_int8_form_and_it_is_said(checkpoint: Path, wide: Tolerance, tmp_path: Path) -> None:
+    options = Options(checkpoint, int8=True, targets=("cpu-avx2",), out=tmp_path / "b", tolerance=wide, minutes=0)
+    report = optimize(options).report
+    assert report.verdict == "fail"
+    states = {row.name: row.status for row in report.rows if row.precision == "int8"}
+    assert set(states.values()) == {"error: not made: no time was left"}
 
 
 def start(checkpoint: Path, out: Path) -> subprocess.Popen[str]:
@@ -314,7 +346,7 @@ def stop_at(child: subprocess.Popen[str], words: str, signum: int) -> None:
 
 def test_killed_at_any_stage_it_leaves_no_bundle_and_goes_on(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
-    for words in ("Exporting", "Making openvino", "measuring onnxruntime-fp32", "Writing the bundle"):
+    for words in ("Exporting", "trying openvino", "Measuring", "Writing the bundle"):
         child = start(checkpoint, out)
         stop_at(child, words, signal.SIGKILL)
         assert child.returncode == -signal.SIGKILL, words
@@ -322,7 +354,7 @@ def test_killed_at_any_stage_it_leaves_no_bundle_and_goes_on(checkpoint: Path, t
     child = start(checkpoint, out)
     _, said = child.communicate()
     assert child.returncode == 0, said
-    assert said.count("done before") == 6, "checks, calibration, export, both INT8 forms and the measurement were kept"
+    assert said.count("done before") == 10, "all stages up to the measurement were kept"
     assert verify(out).runs
     assert {path.name for path in tmp_path.iterdir()} - {"bundle-review"} == {"bundle", "tolerance.yaml"}
 

@@ -1,0 +1,140 @@
+"""The table of accuracy: FP32, the peers' INT8 by their defaults, and the form of a bundle, on the same test images.
+
+    python -m medcompress.compress.against.accuracy CHECKPOINT ... [--json]
+
+for checkpoints that ``medcompress optimize CHECKPOINT --int8`` was run on; the bundle is looked for beside each. The
+peers calibrate on the same images as the bundle did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ...benchmarks.candidate import Candidate
+from ...benchmarks.data.labelled import label_samples
+from ...benchmarks.data.rendering import render_all
+from ...benchmarks.evaluation import answer
+from ...benchmarks.progress import stage
+from ...benchmarks.report.files import JSON
+from ...benchmarks.report.record import Report
+from ...benchmarks.weighing import weigh
+from ...runtime.bundle import REFERENCE_FILE, open_bundle
+from ...runtime.errors import MedcompressError
+from ...runtime.records import from_json
+from ...trained.checkpoint import load_checkpoint
+from ...trained.data.splits import located, split_of
+from .. import calibration
+from ..recipes import REFERENCE
+from .peers import make_peers
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One form of one network, on its test images.
+
+    Attributes:
+        form: of the bundle, or a peer's.
+        steps: of the ladder that found it; 0 for a peer's.
+    """
+
+    network: str
+    form: str
+    images: int
+    auroc: float | None
+    auroc_drop: float | None
+    sensitivity: float | None
+    specificity: float | None
+    flips: int
+    logit_change: float
+    verdict: str
+    steps: int
+
+
+def compare(path: Path) -> list[Line]:
+    """FP32, the peers and the bundle's INT8 forms."""
+    checkpoint = load_checkpoint(path)
+    bundle = open_bundle(path.with_name(f"{path.stem}-int8"))
+    report = from_json((bundle.folder / JSON).read_bytes(), Report, JSON)
+    split = split_of(located(checkpoint.data, None, path), checkpoint.spec.decision.classes)
+    preprocessing, decision = bundle.manifest.preprocessing, bundle.manifest.decision
+    network = f"{checkpoint.spec.architecture.split('/')[-1]}, {split.folder.name}"
+    with tempfile.TemporaryDirectory(prefix="medcompress-") as scratch:
+        folder = Path(scratch)
+        chosen = calibration.choose(split.train, 0, 300)
+        pixels = render_all([each.path for each in chosen], preprocessing, "Reading", folder / "calibration.npy")
+        images = [preprocessing.normalize(np.asarray(each)) for each in pixels]
+        test = label_samples(split.test, decision, preprocessing, folder / "test.npy", "Reading the test images")
+        stage(f"{network}: making the peers' forms")
+        reference = Candidate(REFERENCE, "onnxruntime", "fp32", (bundle.folder / REFERENCE_FILE,))
+        forms = [reference, *make_peers(reference.files[0], images, folder)]
+        found = answer(forms, REFERENCE, preprocessing, {"test": test.rendered}, report.threads)
+        rows, evidence = weigh(found, REFERENCE, decision, test, None, report.tolerance)
+    lines = []
+    for row, each in [
+        *((row, each) for row in rows for each in evidence if each.variant == row.name),
+        *((row, each) for row in report.rows for each in report.evidence if each.variant == row.name != REFERENCE),
+    ]:
+        if not row.precision.startswith("int8") and row.name != REFERENCE:
+            continue
+        steps = sum(step.form == row.name for step in report.steps)
+        lines.append(
+            Line(
+                network,
+                row.name,
+                each.images,
+                row.auroc,
+                row.auroc_drop,
+                row.sensitivity,
+                row.specificity,
+                row.flips or 0,
+                each.agreement.largest_logit_change,
+                row.status,
+                steps,
+            )
+        )
+    return lines
+
+
+def main() -> None:
+    """Compare and print."""
+    parser = argparse.ArgumentParser(prog="python -m medcompress.compress.against.accuracy")
+    parser.add_argument("checkpoints", nargs="+", type=Path, metavar="CHECKPOINT")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    lines = [line for path in given.checkpoints for line in compare(path)]
+    if given.json:
+        print(msgspec.json.format(msgspec.json.encode(lines)).decode())
+        return
+    titles = ("network, images", "form", "AUROC", "loss", "sensitivity", "specificity", "flips", "largest logit change")
+    print(f"| {' | '.join((*titles, 'verdict'))} |\n|{'---|' * 9}")
+    for line in lines:
+        loss = "" if line.auroc_drop is None or line.form == REFERENCE else f"{line.auroc_drop:.4f}"
+        cells = [
+            f"{line.network}, {line.images}",
+            line.form,
+            _number(line.auroc, 4),
+            loss,
+            _number(line.sensitivity, 3),
+            _number(line.specificity, 3),
+            f"{line.flips} ({100 * line.flips / line.images:.1f} %)",
+            f"{line.logit_change:.2f}",
+            line.verdict.partition(":")[0],
+        ]
+        print(f"| {' | '.join(cells)} |")
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except MedcompressError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,206 @@
+"""Make the forms of a model: float ones run the reference file, INT8 ones climb the ladder, each failing alone."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ..benchmarks.candidate import Candidate
+from ..benchmarks.data.labelled import Labelled
+from ..benchmarks.evaluation import Logits
+from ..benchmarks.row import Row
+from ..benchmarks.timing.worker import Worker
+from ..benchmarks.tolerance import Tolerance
+from ..benchmarks.trace import Step
+from ..runtime.decision import Decision
+from ..runtime.errors import EngineError
+from ..runtime.hardware import this_cpu
+from ..trained.checkpoint import Checkpoint, rebuild
+from ..trained.data.splits import Split
+from .int8.attempt import Yardstick, part_of
+from .int8.ladder import Ladder
+from .int8.plan import Plan
+from .int8.ranges import Ranges
+from .int8.sources import Sources, Tuner
+from .options import Options
+from .recipes import Recipe
+from .workspace import Workspace
+
+# At every step of a ladder at most so many validation images are asked.
+_IMAGES = 600
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What INT8 forms are found with, before the gate: nothing of the test images.
+
+    Attributes:
+        decision: locked.
+        images: for validation.
+        reference: the FP32 model's raw outputs on them.
+    """
+
+    checkpoint: Checkpoint
+    split: Split
+    decision: Decision
+    tolerance: Tolerance
+    images: Labelled
+    reference: Logits
+    options: Options
+
+
+@dataclass(frozen=True)
+class Forms:
+    """What was made.
+
+    Attributes:
+        candidates: to be judged, in the recipes' order.
+        problems: a row for each form that could not be made.
+        steps: of all ladders, in the order they were taken.
+        plans: INT8 form -> how it was made.
+        ranges: of the network as it is; None without INT8.
+    """
+
+    candidates: tuple[Candidate, ...]
+    problems: tuple[Row, ...]
+    steps: tuple[Step, ...]
+    plans: dict[str, Plan]
+    ranges: Ranges | None
+
+    @property
+    def digest(self) -> str:
+        """Of how they were made: another one is another set of forms."""
+        return hashlib.sha256(msgspec.json.encode(self.plans, order="deterministic")).hexdigest()[:8]
+
+    def calibration_in_words(self, given: int, seed: int) -> str:
+        """Of the images that were given for it, how many were needed."""
+        if self.ranges is None:
+            return f"{given} training images, seed {seed}"
+        growth = f"the last of them widened the ranges by {100 * self.ranges.growth:.1f} %"
+        return f"{self.ranges.images} training images, seed {seed}; {growth}"
+
+    @property
+    def plans_in_words(self) -> dict[str, str]:
+        """INT8 form -> how it was made."""
+        return {name: plan.words for name, plan in self.plans.items()}
+
+
+def make_forms(workspace: Workspace, recipes: Sequence[Recipe], reference: Path, rendered: Path, trial: Trial) -> Forms:
+    """Every form, or a row that says why not.
+
+    Args:
+        reference: the FP32 ONNX file.
+        rendered: an .npy file of calibration images.
+
+    Raises:
+        DataError: the images cannot be calibrated on.
+        OSError: the disk is full.
+    """
+    made: dict[str, Candidate] = {}
+    plans: dict[str, Plan] = {}
+    problems: dict[str, Row] = {}
+    steps: list[Step] = []
+    deadline = time.monotonic() + 60 * trial.options.minutes
+    sources = Sources(
+        workspace, reference, rendered, trial.checkpoint.spec.preprocessing, _tuner(workspace, trial, deadline)
+    )
+    for recipe in recipes:
+        lacks = this_cpu().lacks(recipe.requires)
+        if not recipe.quantized:
+            made[recipe.name] = _candidate(recipe, (reference,))
+        elif lacks:
+            problems[recipe.name] = _problem(recipe, f"not run here: needs a CPU with {', '.join(lacks)}")
+        elif not recipe.graph:
+            sibling = next(
+                (plans[each.name] for each in recipes if each.engine == recipe.engine and each.name in plans), None
+            )
+            files, plan, taken = _climb(workspace, recipe, list(made.values()), sibling, sources, trial, deadline)
+            steps += taken
+            if files:
+                made[recipe.name], plans[recipe.name] = _candidate(recipe, files), plan
+            else:
+                why = taken[-1].outcome.partition(": ")[2] if taken else "no time was left"
+                problems[recipe.name] = _problem(recipe, f"error: not made: {why}")
+        elif recipe.graph in made:
+            made[recipe.name] = _candidate(recipe, made[recipe.graph].files)
+            plans[recipe.name] = plans[recipe.graph]
+    ranges = sources.plain()[1] if plans else None
+    return Forms(tuple(made.values()), tuple(problems.values()), tuple(steps), plans, ranges)
+
+
+def _climb(
+    workspace: Workspace,
+    recipe: Recipe,
+    made: Sequence[Candidate],
+    start: Plan | None,
+    sources: Sources,
+    trial: Trial,
+    deadline: float,
+) -> tuple[tuple[Path, ...], Plan, list[Step]]:
+    """The files of the form the ladder found, none where it found none; how it was made; and the steps."""
+    options, spec = trial.options, trial.checkpoint.spec
+    # Another goal is another ladder, and other validation images another yardstick.
+    goal = hashlib.sha256(msgspec.json.encode(trial.tolerance, order="deterministic")).hexdigest()[:8]
+
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=workspace.folder)))
+        images, expected = part_of(trial.images, trial.reference, _IMAGES, folder)
+        rival = _rival(recipe, made, options.threads, stack)
+        yardstick = Yardstick(
+            spec.preprocessing, trial.decision, trial.tolerance, images, expected, options.threads, rival
+        )
+        ladder = Ladder(recipe, f"{recipe.name}-{goal}", workspace, sources, yardstick, deadline)
+        files, plan = ladder.climb(start)
+    return files, plan, ladder.steps
+
+
+def _rival(recipe: Recipe, made: Sequence[Candidate], threads: int, stack: ExitStack) -> Worker:
+    """A worker with the fastest float form of the same engine that this CPU runs, else with the reference."""
+    floats = [each for each in made if each.engine == recipe.engine and not each.precision.startswith("int8")]
+    for candidate in (*reversed(floats), made[0]):
+        if this_cpu().lacks(candidate.requires):
+            continue
+        worker = stack.enter_context(Worker(candidate.command))
+        try:
+            worker.load(candidate.engine, candidate.files, candidate.precision, threads)
+        except EngineError:
+            worker.close()
+            continue
+        return worker
+    raise EngineError(f"the reference {made[0].name} does not run here")
+
+
+def _tuner(workspace: Workspace, trial: Trial, deadline: float) -> Tuner | None:
+    """Writes the FP32 ONNX file of the network fine-tuned for an engine's quantization."""
+    if not trial.options.fine_tune:
+        return None
+
+    def tune(path: Path, engine: str) -> None:
+        from .export import export
+        from .int8.fine_tuning import fine_tune
+
+        left = deadline - time.monotonic()
+        tuned = fine_tune(
+            trial.checkpoint, trial.split, path.parent, seconds=left, per_channel_depthwise=engine == "openvino"
+        )
+        pixels = np.load(trial.images.rendered, mmap_mode="r", allow_pickle=False)[:16]
+        normalize = trial.checkpoint.spec.preprocessing.normalize
+        export(rebuild(tuned), np.stack([normalize(np.asarray(each)) for each in pixels]), path)
+
+    return tune
+
+
+def _candidate(recipe: Recipe, files: tuple[Path, ...]) -> Candidate:
+    return Candidate(recipe.name, recipe.engine, recipe.precision, files, recipe.requires)
+
+
+def _problem(recipe: Recipe, status: str) -> Row:
+    return Row(recipe.name, recipe.engine, recipe.precision, 0, status)

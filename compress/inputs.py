@@ -1,0 +1,62 @@
+"""What a run is given, checked before its first stage: the images, their subgroups, the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..benchmarks.data.subgroups import Grouping, group_samples
+from ..benchmarks.progress import stage as say
+from ..runtime.errors import DataError, MachineError
+from ..runtime.hardware import this_cpu
+from ..trained.checkpoint import Checkpoint
+from ..trained.data.splits import Split, located, split_of
+from .options import Options
+from .recipes import Recipe
+
+
+def find_data(checkpoint: Checkpoint, options: Options) -> Split:
+    """The images the checkpoint was trained with, or those of ``--data``.
+
+    Raises:
+        DataError: they are gone, or are others than then.
+    """
+    source = located(checkpoint.data, options.data, options.checkpoint)
+    split = split_of(source, checkpoint.spec.decision.classes)
+    if split.fingerprint != checkpoint.split:
+        if options.data is None:
+            raise DataError(
+                f"{source.folder}: the images changed since {options.checkpoint.name} was trained on them, and the "
+                "test images may be among those it saw; restore them, or name the folder with --data to accept them"
+            )
+        say("note: these are not the images the checkpoint was trained with; make sure it saw none of the test images")
+    return split
+
+
+def find_groupings(checkpoint: Checkpoint, split: Split, options: Options) -> tuple[Grouping, ...]:
+    """The subgroups of the test images.
+
+    Raises:
+        DataError: the table has not what the tolerance asks for.
+    """
+    subgroups = options.tolerance.subgroups
+    if options.metadata:
+        return group_samples(split.test, split.folder, subgroups, options.metadata)
+    source = located(checkpoint.data, options.data, options.checkpoint)
+    table = Path(source.table) if source.table else None
+    return group_samples(split.test, split.folder, subgroups, table, source.image_column)
+
+
+def check_cpu(recipes: Sequence[Recipe]) -> None:
+    """What cannot be measured here cannot be proven here.
+
+    Raises:
+        MachineError: none of the INT8 forms runs on this CPU.
+    """
+    quantized = [recipe for recipe in recipes if recipe.quantized]
+    if quantized and all(this_cpu().lacks(recipe.requires) for recipe in quantized):
+        lacks = ", ".join(this_cpu().lacks(quantized[0].requires))
+        raise MachineError(
+            f"this CPU has no {lacks}, so the forms for that target cannot be proven here; run it on a machine of that "
+            "kind, or give --target cpu-avx2"
+        )

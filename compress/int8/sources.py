@@ -1,0 +1,114 @@
+"""The float graphs INT8 forms are made of, with their ranges: the network as it is, equalized, or fine-tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+import onnx
+
+from ...runtime.errors import MedcompressError
+from ...runtime.hardware import this_cpu
+from ...runtime.preprocessing import Preprocessing
+from ..workspace import Workspace
+from .equalization import equalize
+from .gathering import gather
+from .graph import prepare
+from .plan import Plan
+from .ranges import Ranges, read_ranges, write_ranges
+
+# Given where to write the FP32 ONNX file, and for which engine.
+Tuner: TypeAlias = Callable[[Path, str], None]
+
+_PREPARED = "prepared.onnx"
+_RANGES = "ranges.json"
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A float graph and its ranges, as files."""
+
+    prepared: Path
+    ranges: Path
+
+
+class _Gathered(msgspec.Struct):
+    images: int
+    growth: float
+
+
+class _Equalized(msgspec.Struct):
+    possible: bool
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Makes each float graph when it is first asked for: a stage each.
+
+    Attributes:
+        reference: the FP32 ONNX file.
+        rendered: an .npy file of calibration images.
+        fine_tune: writes the fine-tuned network's FP32 ONNX file, for an engine; None where it is not wanted.
+    """
+
+    workspace: Workspace
+    reference: Path
+    rendered: Path
+    preprocessing: Preprocessing
+    fine_tune: Tuner | None = None
+
+    def plain(self) -> tuple[Source, Ranges]:
+        """The network as it is, calibrated."""
+
+        def action(folder: Path) -> _Gathered:
+            prepare(self.reference, folder / _PREPARED)
+            return self._gather(folder)
+
+        folder, _ = self.workspace.stage("ranges", "Gathering ranges", _Gathered, action)
+        return _source(folder), read_ranges(folder / _RANGES)
+
+    def source(self, plan: Plan, engine: str) -> Source | None:
+        """What a plan is carried out on; None where the network has nothing to equalize."""
+        source = self._fine_tuned(engine) if plan.fine_tuned else self.plain()[0]
+        if not plan.equalized:
+            return source
+        name = f"equalized-{engine}-tuned" if plan.fine_tuned else "equalized"
+
+        def action(folder: Path) -> _Equalized:
+            model = equalize(onnx.load(source.prepared), read_ranges(source.ranges))
+            if model is None:
+                return _Equalized(False)
+            onnx.save(model, folder / _PREPARED)
+            self._gather(folder)
+            return _Equalized(True)
+
+        folder, found = self.workspace.stage(name, "  equalizing channels", _Equalized, action)
+        return _source(folder) if found.possible else None
+
+    def _fine_tuned(self, engine: str) -> Source:
+        tune = self.fine_tune
+        if tune is None:
+            raise MedcompressError("fine-tuning was not asked for")
+
+        def action(folder: Path) -> _Gathered:
+            tuned = folder / "model.onnx"
+            tune(tuned, engine)
+            prepare(tuned, folder / _PREPARED)
+            return self._gather(folder)
+
+        folder, _ = self.workspace.stage(f"fine-tuned-{engine}", "  fine-tuning", _Gathered, action)
+        return _source(folder)
+
+    def _gather(self, folder: Path) -> _Gathered:
+        pixels = np.load(self.rendered, mmap_mode="r", allow_pickle=False)
+        images = [self.preprocessing.normalize(np.asarray(each)) for each in pixels]
+        found = gather(folder / _PREPARED, images, threads=this_cpu().cores)
+        write_ranges(folder / _RANGES, found)
+        return _Gathered(found.images, found.growth)
+
+
+def _source(folder: Path) -> Source:
+    return Source(folder / _PREPARED, folder / _RANGES)
