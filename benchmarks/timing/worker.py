@@ -114,7 +114,7 @@ class Worker:
             self.close()
             raise EngineError(f"gave no answer in {self._limit_s:.0f} s and was stopped") from None
         if not line:
-            raise EngineError(f"its process ended ({_cause(self._child.wait())})")
+            raise EngineError(f"its process ended ({ended_by(self._child.wait())})")
         answer = json.loads(line)
         if "error" in answer:
             raise (EngineAbsent if answer["absent"] else EngineError)(self._plain(answer["error"]))
@@ -176,7 +176,8 @@ def serve(open_model: Callable[[Engine], Handlers] = _model) -> None:
         answers.flush()
 
 
-def _cause(code: int) -> str:
+def ended_by(code: int) -> str:
+    """A child's exit code in words: the code, or the signal's name."""
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -7,14 +7,13 @@ bias correction", ICCV 2019, section 4.2, by the means over images (their append
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
+from .constants import Constants
 from .graph import Graph, attributes
 from .walk import Parts, Walk, counterpart, is_quantized
 
@@ -86,7 +85,7 @@ class _Biases:
         self.model = onnx.ModelProto()
         self.model.CopyFrom(quantized)
         self._graph = Graph(self.model)
-        self._uses = Counter(name for node in self.model.graph.node for name in node.input)
+        self._constants = Constants(self._graph)
         layers = [node for node in self.model.graph.node if node.op_type in {"Conv", "Gemm"}]
         self._int32 = any(name in self._graph.producers for node in layers for name in node.input[2:])
 
@@ -114,36 +113,36 @@ class _Biases:
     def _change(self, reader: onnx.NodeProto, place: int, error: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         name = reader.input[place]
         if name in self._graph.constants:
-            value = self._array(name)
-            reader.input[place] = self._stored(name, (value - error).astype(value.dtype))
+            value = self._constants.array(name)
+            self._constants.change(reader, place, (value - error).astype(value.dtype))
             return error
         dequantize = self._graph.producers[name]
-        if self._uses[name] > 1:
+        if self._constants.uses[name] > 1:
             dequantize = self._split(dequantize, reader, place)
-        stored, scale = self._array(dequantize.input[0]), self._array(dequantize.input[1])
+        stored, scale = self._constants.array(dequantize.input[0]), self._constants.array(dequantize.input[1])
         if stored.dtype == np.int32:
             changed = _cast(stored - np.rint(error.astype(np.float64) / scale), np.dtype(np.int32))
-            dequantize.input[0] = self._stored(dequantize.input[0], changed)
+            self._constants.change(dequantize, 0, changed)
             return ((stored.astype(np.int64) - changed) * scale).astype(np.float32)
         # A constant of 8 bits has a scale of its own, that must follow.
-        zero = self._array(dequantize.input[2])
+        zero = self._constants.array(dequantize.input[2])
         value = (stored.astype(np.float32) - zero) * scale
         constants = _quantized(value - error, zero.dtype)
         for i, array in enumerate(constants):
-            dequantize.input[i] = self._stored(dequantize.input[i], array)
+            self._constants.change(dequantize, i, array)
         stored, scale, zero = constants
         return value - (stored.astype(np.float32) - zero) * scale
 
     def _give(self, layer: onnx.NodeProto, bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """A bias to a convolution or fully connected layer that has none: as near to it as its steps allow."""
-        name = self._free(f"{layer.output[0]}_bias")
+        name = self._constants.free(f"{layer.output[0]}_bias")
         if not (self._int32 and is_quantized(self._graph, layer)):
-            layer.input.append(self._new(name, bias))
+            layer.input.append(self._constants.new(name, bias))
             return bias
-        of_input, of_weight = (self._array(self._graph.producers[each].input[1]) for each in layer.input[:2])
+        of_input, of_weight = (self._constants.array(self._graph.producers[each].input[1]) for each in layer.input[:2])
         scale = np.broadcast_to(of_input * of_weight, bias.shape).astype(np.float32)
         stored = _cast(np.rint(bias.astype(np.float64) / scale), np.dtype(np.int32))
-        inputs = [self._new(f"{name}_quantized", stored), self._new(f"{name}_scale", scale)]
+        inputs = [self._constants.new(f"{name}_quantized", stored), self._constants.new(f"{name}_scale", scale)]
         node = onnx.helper.make_node("DequantizeLinear", inputs, [name], f"{name}_DequantizeLinear", axis=0)
         self._insert(layer, node)
         layer.input.append(name)
@@ -153,22 +152,24 @@ class _Biases:
         """A product of matrices has no bias of its own: engines fuse an Add that follows it."""
         name, place = product.output[0], list(self.model.graph.node).index(product)
         if any(output.name == name for output in self.model.graph.output):
-            product.output[0] = self._free(f"{name}_product")
+            product.output[0] = self._constants.free(f"{name}_product")
             ends = [product.output[0], name]
         else:
-            ends = [name, self._free(f"{name}_biased")]
+            ends = [name, self._constants.free(f"{name}_biased")]
             for reader in self._graph.consumers[name]:
                 reader.input[list(reader.input).index(name)] = ends[1]
-        add = onnx.helper.make_node("Add", [ends[0], self._new(f"{name}_bias", bias)], [ends[1]], f"{ends[1]}_Add")
+        add = onnx.helper.make_node(
+            "Add", [ends[0], self._constants.new(f"{name}_bias", bias)], [ends[1]], f"{ends[1]}_Add"
+        )
         self.model.graph.node.insert(place + 1, add)
 
     def _split(self, dequantize: onnx.NodeProto, reader: onnx.NodeProto, place: int) -> onnx.NodeProto:
         """A DequantizeLinear for one of its readers alone."""
         ours = onnx.NodeProto()
         ours.CopyFrom(dequantize)
-        ours.name = ours.output[0] = self._free(f"{reader.output[0]}_bias")
-        self._uses.update(ours.input)
-        self._uses[reader.input[place]] -= 1
+        ours.name = ours.output[0] = self._constants.free(f"{reader.output[0]}_bias")
+        self._constants.uses.update(ours.input)
+        self._constants.uses[reader.input[place]] -= 1
         reader.input[place] = ours.output[0]
         return self._insert(reader, ours)
 
@@ -178,29 +179,6 @@ class _Biases:
         place = list(nodes).index(reader)
         nodes.insert(place, node)
         return nodes[place]
-
-    def _array(self, name: str) -> npt.NDArray[Any]:
-        return numpy_helper.to_array(self._graph.constants[name])
-
-    def _stored(self, name: str, array: npt.NDArray[Any]) -> str:
-        """The name a changed constant has: its own, or a new one where something else reads it too."""
-        if self._uses[name] > 1:
-            self._uses[name] -= 1
-            return self._new(self._free(f"{name}_corrected"), array)
-        self._graph.constants[name].CopyFrom(numpy_helper.from_array(array, name))
-        return name
-
-    def _new(self, name: str, array: npt.NDArray[Any]) -> str:
-        tensor = self.model.graph.initializer.add()
-        tensor.CopyFrom(numpy_helper.from_array(array, name))
-        self._graph.constants[name] = tensor
-        self._uses[name] = 1
-        return name
-
-    def _free(self, name: str) -> str:
-        while name in self._graph.constants or name in self._graph.producers:
-            name += "_"
-        return name
 
 
 def _cast(value: npt.NDArray[Any], kind: np.dtype) -> npt.NDArray[Any]:

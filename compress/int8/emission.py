@@ -16,14 +16,16 @@ import msgspec
 import numpy as np
 import onnx
 
+from ...benchmarks.timing.worker import ended_by
 from ...runtime.errors import EngineError, MedcompressError
 from ...runtime.preprocessing import Preprocessing
+from .gates import tightened
 from .plan import Kind, Plan
 from .ranges import read_ranges
 
 LIMIT_S = 900.0
 # The float graph's layers are compared with their INT8 selves on so many images: more change nothing.
-BIAS_IMAGES = 64
+BIAS_IMAGES = 32
 # The form as a graph of QuantizeLinear and DequantizeLinear nodes, whatever the engine's own format is.
 QUANTIZED = "quantized.onnx"
 # Of the model's file, by engine.
@@ -79,7 +81,7 @@ def make_apart(request: Request, limit_s: float = LIMIT_S) -> tuple[Path, ...]:
             raise
     folder = str(Path(request.path).parent)
     if not output:
-        raise EngineError(f"the process that made it ended ({_cause(child.returncode)})")
+        raise EngineError(f"the process that made it ended ({ended_by(child.returncode)})")
     answer = msgspec.json.decode(output)
     if "disk" in answer:
         raise OSError(answer["disk"], os.strerror(answer["disk"]), folder)
@@ -95,7 +97,7 @@ def make(request: Request) -> list[Path]:
         MedcompressError: the network, or the engine, does not allow it.
     """
     prepared, path, plan = Path(request.prepared), Path(request.path), request.plan
-    ranges = read_ranges(Path(request.ranges))
+    ranges = tightened(onnx.load(prepared), read_ranges(Path(request.ranges)))
     # Each of them loads its own engine's packages.
     emitter = import_module(_EMITTERS[request.engine], __package__)
     kind = () if request.kind == "gpu" else (request.kind,)  # TensorRT's graph is one for all
@@ -130,15 +132,6 @@ def _child() -> None:
         answer = {"disk": errno.ENOSPC} if full else {"error": f"{type(error).__name__}: {reason}"}
     answers.write(msgspec.json.encode(answer))
     answers.flush()
-
-
-def _cause(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
 
 
 if __name__ == "__main__":

@@ -9,15 +9,15 @@ https://arxiv.org/abs/2211.10438.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from .constants import Constants
 from .gates import closed_at, is_gate
 from .graph import WEIGHTED, Graph, attributes
 from .ranges import Ranges
@@ -78,7 +78,7 @@ def equalize(prepared: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto | Non
     model = onnx.ModelProto()
     model.CopyFrom(prepared)
     graph = Graph(model)
-    constants = _Constants(graph)
+    constants = Constants(graph)
     changed = False
     for source in list(model.graph.node):
         scope = _scope(graph, source)
@@ -87,11 +87,11 @@ def equalize(prepared: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto | Non
             continue
         _divide(graph, constants, source, factors)
         for node, place in scope.added:
-            constants.scale(node, place, scope.along(1 / factors))
+            _scale(constants, node, place, scope.along(1 / factors))
         for layer in scope.layers:
             _multiply(graph, constants, layer, factors)
         for gate in scope.gates:
-            constants.multiply_before(gate, scope.along(factors))
+            _multiply_before(graph, constants, gate, scope.along(factors))
         changed = True
     return model if changed else None
 
@@ -212,60 +212,40 @@ def _greatest(graph: Graph, layer: onnx.NodeProto) -> Floats | None:
     return weight.reshape(groups, -1, *weight.shape[1:]).max(axis=(1, 3, 4)).ravel()
 
 
-def _divide(graph: Graph, constants: _Constants, source: onnx.NodeProto, factors: Floats) -> None:
+def _divide(graph: Graph, constants: Constants, source: onnx.NodeProto, factors: Floats) -> None:
     """What a node gives, by its constants."""
     if source.op_type in _NORMALIZATIONS:
         for place in range(1, min(len(source.input), 3)):
-            constants.scale(source, place, 1 / factors)
+            _scale(constants, source, place, 1 / factors)
         return
     shape = np.ones(len(graph.constants[source.input[1]].dims), int)
     shape[graph.output_axis(source)] = -1
-    constants.scale(source, 1, (1 / factors).reshape(shape))
+    _scale(constants, source, 1, (1 / factors).reshape(shape))
     if len(source.input) > 2 and source.input[2]:
-        constants.scale(source, 2, 1 / factors)
+        _scale(constants, source, 2, 1 / factors)
 
 
-def _multiply(graph: Graph, constants: _Constants, layer: onnx.NodeProto, factors: Floats) -> None:
+def _multiply(graph: Graph, constants: Constants, layer: onnx.NodeProto, factors: Floats) -> None:
     """What a layer reads, by its weight."""
     dims = graph.constants[layer.input[1]].dims
     if layer.op_type != "Conv":
-        constants.scale(layer, 1, factors if graph.output_axis(layer) == 0 else factors[:, None])
+        _scale(constants, layer, 1, factors if graph.output_axis(layer) == 0 else factors[:, None])
         return
     groups = attributes(layer).get("group", 1)
     ours = np.repeat(factors.reshape(groups, -1), dims[0] // groups, axis=0)  # (outputs, inputs of a group)
-    constants.scale(layer, 1, ours.reshape(*ours.shape, *[1] * (len(dims) - 2)))
+    _scale(constants, layer, 1, ours.reshape(*ours.shape, *[1] * (len(dims) - 2)))
 
 
-class _Constants:
-    """Of a graph, to be changed for one reader alone."""
+def _scale(constants: Constants, node: onnx.NodeProto, place: int, factors: Floats) -> None:
+    array = constants.array(node.input[place])
+    constants.change(node, place, (array * factors).astype(array.dtype))
 
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-        self._uses = Counter(name for node in graph.model.graph.node for name in node.input)
 
-    def scale(self, node: onnx.NodeProto, place: int, factors: Floats) -> None:
-        """Multiply a node's constant."""
-        name = node.input[place]
-        array = numpy_helper.to_array(self._graph.constants[name])
-        changed = (array * factors).astype(array.dtype)
-        if self._uses[name] == 1:
-            self._graph.constants[name].CopyFrom(numpy_helper.from_array(changed, name))
-            return
-        self._uses[name] -= 1
-        node.input[place] = self._new(f"{node.output[0]}_{name}", changed)
-
-    def multiply_before(self, node: onnx.NodeProto, factors: Floats) -> None:
-        """Let a node read its input times a constant."""
-        name = node.input[0]
-        ours = f"{name}_unscaled"
-        mul = onnx.helper.make_node("Mul", [name, self._new(f"{ours}_factors", factors)], [ours], f"{ours}_Mul")
-        node.input[0] = ours
-        nodes = self._graph.model.graph.node
-        nodes.insert(list(nodes).index(node), mul)
-
-    def _new(self, name: str, array: npt.NDArray[Any]) -> str:
-        tensor = self._graph.model.graph.initializer.add()
-        tensor.CopyFrom(numpy_helper.from_array(array, name))
-        self._graph.constants[name] = tensor
-        self._uses[name] = 1
-        return name
+def _multiply_before(graph: Graph, constants: Constants, node: onnx.NodeProto, factors: Floats) -> None:
+    """Let a node read its input times a constant."""
+    name = node.input[0]
+    node.input[0] = constants.free(f"{name}_unscaled")
+    inputs = [name, constants.new(f"{name}_factors", factors)]
+    mul = onnx.helper.make_node("Mul", inputs, [node.input[0]], f"{node.input[0]}_Mul")
+    nodes = graph.model.graph.node
+    nodes.insert(list(nodes).index(node), mul)

@@ -58,7 +58,7 @@ def fine_tune(
     threads: int = 0,
     seed: int = 0,
     per_channel_depthwise: bool = True,
-    learning_rate: float | None = None,
+    learning_rate: float = LEARNING_RATE,
 ) -> Checkpoint:
     """The same network with weights that bear INT8 better: those of the epoch whose outputs, with the rounding, are
     nearest to the FP32 network's on the validation images.
@@ -91,7 +91,7 @@ def fine_tune(
             deadline,
             seed,
             per_channel_depthwise,
-            learning_rate or LEARNING_RATE,
+            learning_rate,
         )
         trainer = pl.Trainer(
             accelerator="gpu" if gpu else "cpu",

@@ -190,7 +190,7 @@ def test_ranges_leave_out_what_a_closed_gate_hides(images: np.ndarray) -> None:
     assert after.tensors["b"] == before.tensors["b"]
     found = equalize(prepared, before)
     assert found is not None
-    factors = next(numpy_helper.to_array(t).ravel() for t in found.graph.initializer if t.name == "a_unscaled_factors")
+    factors = next(numpy_helper.to_array(t).ravel() for t in found.graph.initializer if t.name == "a_factors")
     scaled = ranges(found, images).tensors["a"]
     expected = np.maximum(scaled.channel_low, -3 / factors)
     np.testing.assert_allclose(tightened(found, ranges(found, images)).tensors["a"].channel_low, expected, rtol=1e-3)
