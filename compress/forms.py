@@ -179,18 +179,15 @@ def _rival(recipe: Recipe, made: Sequence[Candidate], threads: int, stack: ExitS
 
 
 def _tuner(workspace: Workspace, trial: Trial, deadline: float) -> Tuner | None:
-    """Writes the FP32 ONNX file of the network fine-tuned for an engine's quantization."""
+    """Writes the FP32 ONNX file of the network trained on with its quantization in place."""
     if not trial.options.fine_tune:
         return None
 
-    def tune(path: Path, engine: str) -> None:
+    def tune(path: Path) -> None:
         from .export import export
         from .int8.fine_tuning import fine_tune
 
-        left = deadline - time.monotonic()
-        tuned = fine_tune(
-            trial.checkpoint, trial.split, path.parent, seconds=left, per_channel_depthwise=engine == "openvino"
-        )
+        tuned = fine_tune(trial.checkpoint, trial.split, path.parent, seconds=deadline - time.monotonic())
         pixels = np.load(trial.images.rendered, mmap_mode="r", allow_pickle=False)[:16]
         normalize = trial.checkpoint.spec.preprocessing.normalize
         export(rebuild(tuned), np.stack([normalize(np.asarray(each)) for each in pixels]), path)

@@ -20,9 +20,11 @@ from ...benchmarks.candidate import Candidate
 from ...benchmarks.data.labelled import label_samples
 from ...benchmarks.data.rendering import render_all
 from ...benchmarks.evaluation import answer
+from ...benchmarks.evidence import Evidence
 from ...benchmarks.progress import stage
 from ...benchmarks.report.files import JSON
 from ...benchmarks.report.record import Report
+from ...benchmarks.row import Row
 from ...benchmarks.weighing import weigh
 from ...runtime.bundle import REFERENCE_FILE, open_bundle
 from ...runtime.errors import MedcompressError
@@ -38,8 +40,8 @@ class Line(msgspec.Struct, frozen=True):
     """One form of one network, on its test images.
 
     Attributes:
-        form: of the bundle, or a peer's.
-        steps: of the ladder that found it; 0 for a peer's.
+        form: FP32's, a peer's, or one of the bundle's.
+        verdict: of the gate.
     """
 
     network: str
@@ -52,7 +54,6 @@ class Line(msgspec.Struct, frozen=True):
     flips: int
     logit_change: float
     verdict: str
-    steps: int
 
 
 def compare(path: Path) -> list[Line]:
@@ -74,30 +75,29 @@ def compare(path: Path) -> list[Line]:
         forms = [reference, *make_peers(reference.files[0], images, folder)]
         found = answer(forms, REFERENCE, preprocessing, {"test": test.rendered}, report.threads)
         rows, evidence = weigh(found, REFERENCE, decision, test, None, report.tolerance)
-    lines = []
-    for row, each in [
-        *((row, each) for row in rows for each in evidence if each.variant == row.name),
-        *((row, each) for row in report.rows for each in report.evidence if each.variant == row.name != REFERENCE),
-    ]:
-        if not row.precision.startswith("int8") and row.name != REFERENCE:
-            continue
-        steps = sum(step.form == row.name for step in report.steps)
-        lines.append(
-            Line(
-                network,
-                row.name,
-                each.images,
-                row.auroc,
-                row.auroc_drop,
-                row.sensitivity,
-                row.specificity,
-                row.flips or 0,
-                each.agreement.largest_logit_change,
-                row.status,
-                steps,
-            )
-        )
-    return lines
+    theirs = [_line(network, row, each) for row in rows for each in evidence if each.variant == row.name]
+    ours = [
+        _line(network, row, each)
+        for row in report.rows
+        for each in report.evidence
+        if each.variant == row.name and row.precision.startswith("int8")
+    ]
+    return theirs + ours
+
+
+def _line(network: str, row: Row, evidence: Evidence) -> Line:
+    return Line(
+        network,
+        row.name,
+        evidence.images,
+        row.auroc,
+        row.auroc_drop,
+        row.sensitivity,
+        row.specificity,
+        row.flips or 0,
+        evidence.agreement.largest_logit_change,
+        row.status,
+    )
 
 
 def main() -> None:

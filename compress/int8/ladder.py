@@ -104,23 +104,29 @@ class Ladder:
             yield self._try(_TITLES[clipping], self._and(clipping=clipping))
         yield self._try("mean errors out of the biases", self._and(bias_corrected=True))
         yield self._try("channels equalized", self._and(equalized=True))
+        if self._and().equalized:
+            yield self._try("channels equalized, the widest ranges", self._and(clipping="minmax"))
         graph = Graph(onnx.load(self.sources.plain()[0].prepared))
         depthwise = tuple(layer.output[0] for layer in graph.layers if graph.is_depthwise(layer))
         if depthwise:
-            yield self._try("depthwise convolutions float", self._and(float_layers=depthwise))
-        before = self._and()
+            yield self._try("depthwise convolutions float", self._also_float(depthwise))
         yield from self._layer_by_layer(len(graph.layers))
         if self.sources.fine_tune:
-            yield self._try("fine-tuned", msgspec.structs.replace(before, bias_corrected=True, fine_tuned=True))
+            # It is trained with a range for each channel there, which one engine has and for others is float.
+            first = () if self.recipe.engine == "openvino" else depthwise
+            tuned = Plan(bias_corrected=True, float_layers=first, fine_tuned=True)
+            yield self._try("fine-tuned", tuned)
+            layers = self._also_float(first).float_layers
+            yield self._try("fine-tuned, the same layers float", msgspec.structs.replace(tuned, float_layers=layers))
 
     def _layer_by_layer(self, layers: int) -> Iterator[bool]:
         """The worst few layers float, then twice as many, up to half of them."""
         ranked = self._ranked()
-        before = self._and().float_layers
+        most = layers // 2 - len(self._and().float_layers)
         count = 1
-        while count <= len(ranked) and len(before) + count <= layers // 2 and self._time_left():
-            worst = (*before, *ranked[:count])
-            yield self._try(f"the worst {count} layer{'s' * (count > 1)} float", self._and(float_layers=worst))
+        while count <= min(most, len(ranked)) and self._time_left():
+            title = f"the worst {count} layer{'s' * (count > 1)} float"
+            yield self._try(title, self._also_float(ranked[:count]))
             count *= 2
 
     def _try(self, title: str, plan: Plan) -> bool:
@@ -151,7 +157,7 @@ class Ladder:
         return self.workspace.stage(stage, f"  trying {self.recipe.name}: {title}", _Attempt, action)[1]
 
     def _make(self, plan: Plan, folder: Path) -> tuple[Path, ...]:
-        source = self.sources.source(plan, self.recipe.engine)
+        source = self.sources.source(plan)
         if source is None:
             raise EngineError("this network has no channels that could be equalized")
         return make_apart(
@@ -175,7 +181,7 @@ class Ladder:
         """
         best = self.best
         assert best is not None and best.figures is not None
-        source = self.sources.source(best.plan, self.recipe.engine)
+        source = self.sources.source(best.plan)
         assert source is not None
 
         def action(folder: Path) -> _Changes:
@@ -222,6 +228,10 @@ class Ladder:
         """The best plan so far, changed."""
         plan = self.best.plan if self.best else Plan()
         return msgspec.structs.replace(plan, **changes)
+
+    def _also_float(self, layers: Sequence[str]) -> Plan:
+        """The best plan so far, with these layers float too."""
+        return self._and(float_layers=tuple(dict.fromkeys((*self._and().float_layers, *layers))))
 
     def _time_left(self) -> bool:
         return time.monotonic() < self.deadline

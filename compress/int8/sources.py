@@ -21,8 +21,8 @@ from .graph import prepare
 from .plan import Plan
 from .ranges import Ranges, read_ranges, write_ranges
 
-# Given where to write the FP32 ONNX file, and for which engine.
-Tuner: TypeAlias = Callable[[Path, str], None]
+# Given where to write the FP32 ONNX file.
+Tuner: TypeAlias = Callable[[Path], None]
 
 _PREPARED = "prepared.onnx"
 _RANGES = "ranges.json"
@@ -51,7 +51,7 @@ class Sources:
     Attributes:
         reference: the FP32 ONNX file.
         rendered: an .npy file of calibration images.
-        fine_tune: writes the fine-tuned network's FP32 ONNX file, for an engine; None where it is not wanted.
+        fine_tune: writes the fine-tuned network's FP32 ONNX file; None where it is not wanted.
     """
 
     workspace: Workspace
@@ -70,12 +70,12 @@ class Sources:
         folder, _ = self.workspace.stage("ranges", "Gathering ranges", _Gathered, action)
         return _source(folder), read_ranges(folder / _RANGES)
 
-    def source(self, plan: Plan, engine: str) -> Source | None:
+    def source(self, plan: Plan) -> Source | None:
         """What a plan is carried out on; None where the network has nothing to equalize."""
-        source = self._fine_tuned(engine) if plan.fine_tuned else self.plain()[0]
+        source = self._fine_tuned() if plan.fine_tuned else self.plain()[0]
         if not plan.equalized:
             return source
-        name = f"equalized-{engine}-tuned" if plan.fine_tuned else "equalized"
+        name = "equalized-fine-tuned" if plan.fine_tuned else "equalized"
 
         def action(folder: Path) -> _Equalized:
             model = equalize(onnx.load(source.prepared), read_ranges(source.ranges))
@@ -88,18 +88,18 @@ class Sources:
         folder, found = self.workspace.stage(name, "  equalizing channels", _Equalized, action)
         return _source(folder) if found.possible else None
 
-    def _fine_tuned(self, engine: str) -> Source:
+    def _fine_tuned(self) -> Source:
         tune = self.fine_tune
         if tune is None:
             raise MedcompressError("fine-tuning was not asked for")
 
         def action(folder: Path) -> _Gathered:
             tuned = folder / "model.onnx"
-            tune(tuned, engine)
+            tune(tuned)
             prepare(tuned, folder / _PREPARED)
             return self._gather(folder)
 
-        folder, _ = self.workspace.stage(f"fine-tuned-{engine}", "  fine-tuning", _Gathered, action)
+        folder, _ = self.workspace.stage("fine-tuned", "  fine-tuning", _Gathered, action)
         return _source(folder)
 
     def _gather(self, folder: Path) -> _Gathered:
