@@ -17,7 +17,8 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         images: validation images all figures are of.
         auroc_drop: reference minus this one.
         flips: images whose answer differs from the reference's.
-        logit_change, logit_error: largest change of any logit, and the root of their mean square.
+        logit_change: largest change of any logit, of all but one image in 500.
+        logit_error: root mean square, over the images, of the largest change of a logit, each counted as at most 1.
         p50_ms, float_p50_ms: median of one inference; and of the fastest float form, timed in turn with it.
         seconds: making and measuring took.
     """
