@@ -17,6 +17,7 @@ from ..benchmarks.timing.worker import Worker
 from ..runtime.bundle import (
     CALIBRATION_FILE,
     GOLDEN_FILE,
+    RANGES_FILE,
     REFERENCE_FILE,
     SCHEMA,
     Calibration,
@@ -38,8 +39,14 @@ def assemble(
     candidates: Sequence[Candidate],
     calibrated: Calibration,
     rendered: np.ndarray,
+    ranges: Path | None,
 ) -> None:
-    """Put the bundle together: the reference, and of the other forms those that are ``kept``."""
+    """Put the bundle together: the reference, and of the other forms those that are ``kept``.
+
+    Args:
+        rendered: calibration images.
+        ranges: the file with what was gathered on them; None without INT8.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "variants").mkdir(parents=True)
     rows = {row.name: row for row in report.rows if row.name in kept}
@@ -66,6 +73,8 @@ def assemble(
     golden = _golden(spec.preprocessing, rendered, proven, report.threads, folder)
     (folder / GOLDEN_FILE).write_bytes(golden.to_bytes())
     (folder / CALIBRATION_FILE).write_bytes(to_json(calibrated))
+    if ranges is not None:
+        shutil.copyfile(ranges, folder / RANGES_FILE)
     write_report(folder, report, msgspec.to_builtins(spec))
     seal(
         folder,

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -66,7 +66,7 @@ class Forms:
         problems: a row for each form that could not be made.
         steps: of all ladders, in the order they were taken.
         plans: INT8 form -> how it was made.
-        ranges: of the network as it is; None without INT8.
+        ranges: of the network as it is, and ``ranges_file``: where they lie; None without INT8.
     """
 
     candidates: tuple[Candidate, ...]
@@ -74,6 +74,7 @@ class Forms:
     steps: tuple[Step, ...]
     plans: dict[str, Plan]
     ranges: Ranges | None
+    ranges_file: Path | None
 
     @property
     def digest(self) -> str:
@@ -132,8 +133,11 @@ def make_forms(workspace: Workspace, recipes: Sequence[Recipe], reference: Path,
         elif recipe.graph in made:
             made[recipe.name] = _candidate(recipe, made[recipe.graph].files)
             plans[recipe.name] = plans[recipe.graph]
-    ranges = sources.plain()[1] if plans else None
-    return Forms(tuple(made.values()), tuple(problems.values()), tuple(steps), plans, ranges)
+    forms = Forms(tuple(made.values()), tuple(problems.values()), tuple(steps), plans, None, None)
+    if not plans:
+        return forms
+    source, ranges = sources.plain()
+    return replace(forms, ranges=ranges, ranges_file=source.ranges)
 
 
 def _climb(

@@ -244,7 +244,8 @@ def _run(
     spec = msgspec.structs.replace(checkpoint.spec, decision=decision)
     used = forms.ranges.images if forms.ranges else len(chosen)
     record = Calibration(record.seed, record.sha256[:used], count_by_class(chosen[:used], split.classes))
-    assemble(workspace.folder / "bundle", spec, report, choice.kept, forms.candidates, record, rendered)
+    made = forms.candidates
+    assemble(workspace.folder / "bundle", spec, report, choice.kept, made, record, rendered, forms.ranges_file)
     return report, forms.candidates, test.rendered
 
 

@@ -4,6 +4,7 @@
     model.onnx           the FP32 reference: the artifact of record
     variants/...         the compressed forms
     calibration.json     sha256 of the pixels each INT8 form was calibrated with
+    ranges.json          how the values of every tensor were distributed over those images
     golden.npz           a few inputs with each variant's outputs: the self-test of the machine that will run it
     report.json, report.html, report.md, model_card.md
 
@@ -33,6 +34,7 @@ MANIFEST = "manifest.json"
 REFERENCE_FILE = "model.onnx"
 GOLDEN_FILE = "golden.npz"
 CALIBRATION_FILE = "calibration.json"
+RANGES_FILE = "ranges.json"
 
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 # Letters, digits, '.', '_' and '-' in at most three folders; no part starts with a dot, so none climbs out.
