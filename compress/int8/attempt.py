@@ -83,6 +83,7 @@ class Figures(msgspec.Struct, frozen=True):
 
     Attributes:
         short: what misses the goal; empty where nothing does.
+        refused: the gate itself would refuse it, if these were its images.
     """
 
     auroc_drop: float | None
@@ -92,6 +93,7 @@ class Figures(msgspec.Struct, frozen=True):
     p50_ms: float
     float_p50_ms: float
     short: str
+    refused: bool
 
     @property
     def pays(self) -> bool:
@@ -146,6 +148,7 @@ def assess(candidate: Candidate, yardstick: Yardstick) -> Figures:
         p50_ms=own,
         float_p50_ms=rival,
         short="",
+        refused=form.state == "fail",
     )
     return msgspec.structs.replace(figures, short=_short(figures, form, len(logits), yardstick))
 

@@ -111,7 +111,7 @@ class Ladder:
         if depthwise:
             yield self._try("depthwise convolutions float", self._also_float(depthwise))
         yield from self._layer_by_layer(len(graph.layers))
-        if self.sources.fine_tune:
+        if self.sources.fine_tune and self._refused():
             # It is trained with a range for each channel there, which one engine has and for others is float.
             first = () if self.recipe.engine == "openvino" else depthwise
             tuned = Plan(bias_corrected=True, float_layers=first, fine_tuned=True)
@@ -228,6 +228,10 @@ class Ladder:
         """The best plan so far, changed."""
         plan = self.best.plan if self.best else Plan()
         return msgspec.structs.replace(plan, **changes)
+
+    def _refused(self) -> bool:
+        """Whether the gate would refuse the best so far: only then is what takes long worth its time."""
+        return self.best is None or self.best.figures is None or self.best.figures.refused
 
     def _also_float(self, layers: Sequence[str]) -> Plan:
         """The best plan so far, with these layers float too."""
