@@ -147,11 +147,13 @@ def test_a_reader_that_went_away_is_not_taken_for_a_refusal(pristine_bundle: Pat
     assert child.wait() == 141
 
 
-def test_the_gate_decides_the_exit_code(checkpoint: Path, tmp_path: Path, capsys) -> None:
+def test_the_gate_decides_the_exit_code(checkpoint: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("medcompress.compress.int8.attempt._ROUNDS", 1)
+    monkeypatch.setattr("medcompress.benchmarks.timing.latency.SECONDS", 0.02)
     strict_margins = tmp_path / "strict.yaml"
     strict_margins.write_text("probability_change: 0.0\n")
     arguments = ["optimize", str(checkpoint), "--int8", "--target", "cpu-avx2", "--out", str(tmp_path / "b"), "--json"]
-    assert run([*arguments, "--tolerance", str(strict_margins)]) == 1
+    assert run([*arguments, "--no-fine-tune", "--tolerance", str(strict_margins)]) == 1
     found = msgspec.json.decode(capsys.readouterr().out, type=Optimized)
     assert found.verdict == "fail"
     assert {row.name: row.status.split(":")[0] for row in found.variants if row.precision == "int8"} == {
