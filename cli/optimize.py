@@ -43,13 +43,13 @@ from .documents import as_json_option, print_json
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="Minutes for finding the INT8 forms; what was begun is finished, and a later call goes on.",
+    help="Minutes for finding the INT8 forms; a step that was begun is finished.",
 )
 @click.option(
     "--fine-tune/--no-fine-tune",
     default=True,
     show_default=True,
-    help="Train on with the quantization in place where nothing cheaper is enough.",
+    help="Train on with the quantization in place where the gate would refuse all that is cheaper.",
 )
 @click.option(
     "--review/--no-review", default=True, help="Leave a report with the patients' pictures beside the bundle."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -40,8 +40,15 @@ def choose(
     recipes: Sequence[Recipe],
     *,
     accept_inconclusive: bool = False,
+    off: Mapping[str, float] | None = None,
 ) -> Choice:
-    """The fastest row that was let through; of those as fast, the one most like the reference."""
+    """The fastest row that was let through; of those as fast, the one most like the reference.
+
+    Args:
+        off: by how much the probabilities of each form are off on the validation images: the images the rows are of
+            have no part in the choice.
+    """
+    off = off or {}
     base = next(row for row in rows if row.name == REFERENCE)
     compressed = {recipe.name for recipe in recipes if recipe.precision != "fp32"}
     asked = any(recipe.quantized for recipe in recipes)
@@ -58,7 +65,7 @@ def choose(
         let_through = [row for row in let_through if row.name not in compressed]
     limit = min(row.p50_ms or float("inf") for row in let_through) * (1 + SAME_SPEED)
     as_fast = [row for row in let_through if (row.p50_ms or float("inf")) <= limit]
-    fastest = min(as_fast, key=lambda row: (row.flips or 0, row.probability_change or 0.0, row.p50_ms))
+    fastest = min(as_fast, key=lambda row: (off.get(row.name, 0.0), row.p50_ms))
     kept = tuple(row.name for row in let_through)
     if verdict != "pass" and not accepted:
         told = "is shown to be as good" if open_ else "passed"

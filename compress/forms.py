@@ -110,9 +110,12 @@ def make_forms(workspace: Workspace, recipes: Sequence[Recipe], reference: Path,
     problems: dict[str, Row] = {}
     steps: list[Step] = []
     deadline = time.monotonic() + 60 * trial.options.minutes
+    ladders = [each.name for each in recipes if each.kind and not each.graph and not this_cpu().lacks(each.requires)]
     sources = Sources(
         workspace, reference, rendered, trial.checkpoint.spec.preprocessing, _tuner(workspace, trial, deadline)
     )
+    if ladders:
+        sources.plain()  # images that cannot be calibrated on are no fault of a form
     for recipe in recipes:
         lacks = this_cpu().lacks(recipe.requires)
         if not recipe.quantized:
@@ -120,10 +123,12 @@ def make_forms(workspace: Workspace, recipes: Sequence[Recipe], reference: Path,
         elif lacks:
             problems[recipe.name] = _problem(recipe, f"not run here: needs a CPU with {', '.join(lacks)}")
         elif not recipe.graph:
-            sibling = next(
-                (plans[each.name] for each in recipes if each.engine == recipe.engine and each.name in plans), None
-            )
-            files, plan, taken = _climb(workspace, recipe, list(made.values()), sibling, sources, trial, deadline)
+            siblings = [plans[each.name] for each in recipes if each.engine == recipe.engine and each.name in plans]
+            # What one form does not need is left for the next ones.
+            left = len(ladders) - ladders.index(recipe.name)
+            ends = time.monotonic() + (deadline - time.monotonic()) / left
+            start = siblings[0] if siblings else None
+            files, plan, taken = _climb(workspace, recipe, list(made.values()), start, sources, trial, ends)
             steps += taken
             if files:
                 made[recipe.name], plans[recipe.name] = _candidate(recipe, files), plan
@@ -133,6 +138,8 @@ def make_forms(workspace: Workspace, recipes: Sequence[Recipe], reference: Path,
         elif recipe.graph in made:
             made[recipe.name] = _candidate(recipe, made[recipe.graph].files)
             plans[recipe.name] = plans[recipe.graph]
+        else:
+            problems[recipe.name] = _problem(recipe, f"error: not made: it is {recipe.graph} in another precision")
     forms = Forms(tuple(made.values()), tuple(problems.values()), tuple(steps), plans, None, None)
     if not plans:
         return forms
@@ -191,7 +198,8 @@ def _tuner(workspace: Workspace, trial: Trial, deadline: float) -> Tuner | None:
         from .export import export
         from .int8.fine_tuning import fine_tune
 
-        tuned = fine_tune(trial.checkpoint, trial.split, path.parent, seconds=deadline - time.monotonic())
+        seconds = (deadline - time.monotonic()) / 2  # the forms that follow need the rest
+        tuned = fine_tune(trial.checkpoint, trial.split, path.parent, seconds=seconds)
         pixels = np.load(trial.images.rendered, mmap_mode="r", allow_pickle=False)[:16]
         normalize = trial.checkpoint.spec.preprocessing.normalize
         export(rebuild(tuned), np.stack([normalize(np.asarray(each)) for each in pixels]), path)

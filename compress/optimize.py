@@ -195,7 +195,9 @@ def _run(
     answers = Answers(found.rows, read_logits(folder / "logits.npz"))
     rows, evidence = weigh(answers, REFERENCE, decision, test, val, tolerance, groupings)
     rows = (*rows, *forms.problems)
-    choice = choose(rows, evidence, recipes, accept_inconclusive=options.accept_inconclusive)
+    chances = {name: decision.probabilities(found) for name, found in answers.logits["val"].items()}
+    off = {name: float(np.abs(each - chances[REFERENCE]).mean()) for name, each in chances.items()}
+    choice = choose(rows, evidence, recipes, accept_inconclusive=options.accept_inconclusive, off=off)
     counts = count_by_class(split.test, split.classes)
     report = Report(
         schema=REPORT_SCHEMA,

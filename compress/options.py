@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from ..benchmarks.tolerance import Registration, Tolerance
+from .calibration import IMAGES
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -42,7 +43,7 @@ class Options(msgspec.Struct, frozen=True):
     seed: int = 0
     accept_leaks: bool = False
     accept_inconclusive: bool = False
-    calibration: int = 300
+    calibration: int = IMAGES
     minutes: float = 60.0
     fine_tune: bool = True
     review: bool = True
@@ -54,6 +55,8 @@ def command_of(options: Options) -> str:
     words += [f"--target {','.join(options.targets)}", f"--threads {options.threads}"]
     if options.registration is not None:
         words.append(f"--tolerance {options.registration.source}")
+    words += [f"--calibration {options.calibration}"] if options.calibration != IMAGES else []
+    words += [] if options.fine_tune else ["--no-fine-tune"]
     words += [
         f"--{name.replace('_', '-')}" for name in ("accept_leaks", "accept_inconclusive") if getattr(options, name)
     ]

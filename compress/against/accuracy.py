@@ -3,7 +3,7 @@
     python -m medcompress.compress.against.accuracy CHECKPOINT ... [--json]
 
 for checkpoints that ``medcompress optimize CHECKPOINT --int8`` was run on; the bundle is looked for beside each. The
-peers calibrate on the same images as the bundle did.
+peers calibrate on the images the bundle was calibrated on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from ...benchmarks.candidate import Candidate
 from ...benchmarks.data.labelled import label_samples
 from ...benchmarks.data.rendering import render_all
+from ...benchmarks.data.samples import pixel_hashes
 from ...benchmarks.evaluation import answer
 from ...benchmarks.evidence import Evidence
 from ...benchmarks.progress import stage
@@ -26,8 +27,8 @@ from ...benchmarks.report.files import JSON
 from ...benchmarks.report.record import Report
 from ...benchmarks.row import Row
 from ...benchmarks.weighing import weigh
-from ...runtime.bundle import REFERENCE_FILE, open_bundle
-from ...runtime.errors import MedcompressError
+from ...runtime.bundle import CALIBRATION_FILE, REFERENCE_FILE, Calibration, open_bundle
+from ...runtime.errors import DataError, MedcompressError
 from ...runtime.records import from_json
 from ...trained.checkpoint import load_checkpoint
 from ...trained.data.splits import located, split_of
@@ -62,11 +63,14 @@ def compare(path: Path) -> list[Line]:
     bundle = open_bundle(path.with_name(f"{path.stem}-int8"))
     report = from_json((bundle.folder / JSON).read_bytes(), Report, JSON)
     split = split_of(located(checkpoint.data, None, path), checkpoint.spec.decision.classes)
+    record = from_json((bundle.folder / CALIBRATION_FILE).read_bytes(), Calibration, CALIBRATION_FILE)
+    chosen = calibration.choose(split.train, record.seed, calibration.IMAGES)[: len(record.sha256)]
+    if report.provenance["split"] != split.fingerprint or pixel_hashes(chosen) != list(record.sha256):
+        raise DataError(f"{bundle.folder}: was made with other images than {path} names; make it again by its defaults")
     preprocessing, decision = bundle.manifest.preprocessing, bundle.manifest.decision
     network = f"{checkpoint.spec.architecture.split('/')[-1]}, {split.folder.name}"
     with tempfile.TemporaryDirectory(prefix="medcompress-") as scratch:
         folder = Path(scratch)
-        chosen = calibration.choose(split.train, 0, 300)
         pixels = render_all([each.path for each in chosen], preprocessing, "Reading", folder / "calibration.npy")
         images = [preprocessing.normalize(np.asarray(each)) for each in pixels]
         test = label_samples(split.test, decision, preprocessing, folder / "test.npy", "Reading the test images")

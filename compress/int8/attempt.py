@@ -66,7 +66,7 @@ class Yardstick:
     Attributes:
         images: validation images.
         reference: the FP32 model's raw outputs on them.
-        rival: a worker that holds the fastest float form of the same engine, to be timed in turn with every attempt.
+        rival: a worker that holds the engine's float form of the lowest precision, timed in turn with every attempt.
     """
 
     preprocessing: Preprocessing
@@ -106,10 +106,12 @@ def loaded(candidate: Candidate, threads: int) -> Iterator[Worker]:
     """A worker that holds the candidate.
 
     Raises:
-        EngineError: it cannot be loaded, or its process died.
+        EngineError: it cannot be loaded, runs in another precision, or its process died.
     """
     with Worker(candidate.command) as worker:
-        worker.load(candidate.engine, candidate.files, candidate.precision, threads)
+        executed = worker.load(candidate.engine, candidate.files, candidate.precision, threads)
+        if executed.precision != candidate.precision:
+            raise EngineError(f"runs in {executed.precision}, and {candidate.precision} was asked for")
         yield worker
 
 
@@ -136,7 +138,7 @@ def assess(candidate: Candidate, yardstick: Yardstick) -> Figures:
     )
     # Without draws: no interval of the bootstrap is a criterion.
     tolerance = msgspec.structs.replace(yardstick.tolerance, draws=0)
-    rows, _ = weigh(answers, _REFERENCE, yardstick.decision, yardstick.images, None, tolerance)
+    rows, _ = weigh(answers, _REFERENCE, yardstick.decision, yardstick.images, None, tolerance, hashed=False)
     form = rows[1]
     counted = np.sort(change)[: len(change) - len(change) // _ODD_ONE_IN]
     figures = Figures(
@@ -186,9 +188,9 @@ def step_of(form: str, title: str, figures: Figures, images: int, started: float
     )
 
 
-def failed(form: str, title: str, error: Exception, images: int, started: float) -> Step:
+def failed(form: str, title: str, why: str, images: int, started: float) -> Step:
     """As a line of the trace: it could not be made, or did not run."""
-    return Step(form, title, f"error: {error}", False, images, time.monotonic() - started)
+    return Step(form, title, f"error: {why}", False, images, time.monotonic() - started)
 
 
 def part_of(images: Labelled, reference: Logits, count: int, folder: Path) -> tuple[Labelled, Logits]:

@@ -8,6 +8,7 @@ or not, on other images.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -121,7 +122,18 @@ class Ladder:
 
     def _layer_by_layer(self, layers: int) -> Iterator[bool]:
         """The worst few layers float, then twice as many, up to half of them."""
-        ranked = self._ranked()
+        if not self._time_left():
+            return
+        started = time.monotonic()
+        title = "asking which layers cost most"
+        try:
+            ranked = self._ranked(title)
+        except OSError:
+            raise
+        except Exception as error:  # it costs these steps, not the form
+            images = len(self.yardstick.images)
+            self.steps.append(failed(self.recipe.name, title, _one_line(error), images, started))
+            return
         most = layers // 2 - len(self._and().float_layers)
         count = 1
         while count <= min(most, len(ranked)) and self._time_left():
@@ -138,6 +150,10 @@ class Ladder:
         kept = attempt.figures is not None and (self.best is None or _better(attempt.figures, self.best.figures))
         self.steps.append(msgspec.structs.replace(attempt.step, kept=kept))
         say(f"  {self.recipe.name}, {title}: {_words(attempt.step)}{'' if kept else '; not kept'}")
+        dropped = self.best if kept else attempt
+        for file in map(Path, dropped.files if dropped else ()):
+            file.unlink(missing_ok=True)
+            file.with_name(QUANTIZED).unlink(missing_ok=True)
         if kept:
             self.best = attempt
         return kept and attempt.reached
@@ -148,8 +164,10 @@ class Ladder:
             try:
                 files = self._make(plan, folder)
                 figures = assess(self._candidate(files), self.yardstick)
-            except MedcompressError as error:
-                return _Attempt(plan, failed(self.recipe.name, title, error, images, started))
+            except OSError:
+                raise  # a full disk is no fault of the form
+            except Exception as error:  # torch, exporters and engines raise what they like: it costs this step
+                return _Attempt(plan, failed(self.recipe.name, title, _one_line(error), images, started))
             names = tuple(str(self.workspace.folder / stage / file.name) for file in files)
             return _Attempt(plan, step_of(self.recipe.name, title, figures, images, started), names, figures)
 
@@ -173,7 +191,7 @@ class Ladder:
             )
         )
 
-    def _ranked(self) -> tuple[str, ...]:
+    def _ranked(self, title: str) -> tuple[str, ...]:
         """The layers still in INT8, the one whose INT8 costs most first.
 
         All by their own noise; the noisiest then by what the outputs gain on the most changed images when each alone
@@ -194,9 +212,8 @@ class Ladder:
             asked = sorted(gains, key=lambda name: gains[name])
             return _Changes((*asked, *(name for name in names if name not in gains)))
 
-        return self.workspace.stage(
-            f"{self.stage}-layers", f"  {self.recipe.name}: asking which layers cost most", _Changes, action
-        )[1].layers
+        name = f"{self.stage}-layers-{best.plan.digest}"
+        return self.workspace.stage(name, f"  {self.recipe.name}: {title}", _Changes, action)[1].layers
 
     def _gains(self, names: Sequence[str], best: _Attempt, folder: Path) -> dict[str, float]:
         """Layer -> root mean square change of the logits, on the most changed images, when it too is float."""
@@ -207,8 +224,6 @@ class Ladder:
         images, reference = pick(yardstick.images, yardstick.reference, chosen, folder / "changed.npy")
         gains = {}
         for number, name in enumerate(names):
-            if not self._time_left():
-                break
             place = folder / f"without-{number}"
             place.mkdir()
             plan = msgspec.structs.replace(best.plan, float_layers=(*best.plan.float_layers, name))
@@ -218,6 +233,8 @@ class Ladder:
                     found = worker.run(images.rendered, yardstick.preprocessing)
             except EngineError:
                 continue
+            finally:
+                shutil.rmtree(place)
             gains[name] = float(np.sqrt(((found - reference) ** 2).mean()))
         return gains
 
@@ -239,6 +256,11 @@ class Ladder:
 
     def _time_left(self) -> bool:
         return time.monotonic() < self.deadline
+
+
+def _one_line(error: Exception) -> str:
+    said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return said if isinstance(error, MedcompressError) else f"{type(error).__name__}: {said}"
 
 
 def _better(new: Figures, old: Figures | None) -> bool:

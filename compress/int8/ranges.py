@@ -42,11 +42,6 @@ class TensorRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Between the bins and around them (BINS + 1,)."""
         return np.linspace(-self.limit, self.limit, BINS + 1)
 
-    @property
-    def centres(self) -> npt.NDArray[np.float64]:
-        """The value each bin stands for (BINS,)."""
-        return (self.edges[1:] + self.edges[:-1]) / 2
-
 
 class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of a float graph over a set of images; gathered once, used by every emission.

@@ -44,6 +44,10 @@ class _Equalized(msgspec.Struct):
     possible: bool
 
 
+class _FineTuned(msgspec.Struct):
+    error: str = ""
+
+
 @dataclass(frozen=True)
 class Sources:
     """Makes each float graph when it is first asked for: a stage each.
@@ -93,13 +97,21 @@ class Sources:
         if tune is None:
             raise MedcompressError("fine-tuning was not asked for")
 
-        def action(folder: Path) -> _Gathered:
+        def action(folder: Path) -> _FineTuned:
             tuned = folder / "model.onnx"
-            tune(tuned)
-            prepare(tuned, folder / _PREPARED)
-            return self._gather(folder)
+            try:
+                tune(tuned)
+                prepare(tuned, folder / _PREPARED)
+                self._gather(folder)
+            except OSError:
+                raise
+            except Exception as error:  # torch raises what it likes; it is not trained again for every form
+                return _FineTuned((str(error).strip() or type(error).__name__).splitlines()[0])
+            return _FineTuned()
 
-        folder, _ = self.workspace.stage("fine-tuned", "  fine-tuning", _Gathered, action)
+        folder, found = self.workspace.stage("fine-tuned", "  fine-tuning", _FineTuned, action)
+        if found.error:
+            raise MedcompressError(found.error)
         return _source(folder)
 
     def _gather(self, folder: Path) -> _Gathered:
