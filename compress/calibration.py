@@ -14,16 +14,17 @@ IMAGES = 300
 LEAST_IMAGES = 16
 
 
-def choose(train: Sequence[Sample], seed: int, count: int) -> list[Sample]:
-    """``count`` training images in the proportions of their classes, as many patients as can be, in a mixed order.
-
-    Raises:
-        DataError: fewer than 16 images to choose from.
-    """
+def require_enough(train: Sequence[Sample]) -> None:
+    """Raise a DataError where there are fewer than 16 training images."""
     if len(train) < LEAST_IMAGES:
         raise DataError(
-            f"{len(train)} training images are too few to calibrate INT8; at least {LEAST_IMAGES} are needed"
+            f"{len(train)} training images are too few to calibrate INT8, which needs {LEAST_IMAGES}; add some, or "
+            "leave --int8 out"
         )
+
+
+def choose(train: Sequence[Sample], seed: int, count: int) -> list[Sample]:
+    """``count`` training images in the proportions of their classes, as many patients as can be, in a mixed order."""
     by_class: dict[int, list[Sample]] = defaultdict(list)
     for sample in train:
         by_class[sample.label].append(sample)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..runtime.engines import load_engine
-from ..runtime.errors import MachineError, MedcompressError
+from ..runtime.errors import CheckpointError, MachineError, MedcompressError
 
 OPSET = 20
 # float32 sums in another order differ by up to 2e-4 of the largest logit on the deepest networks tried.
@@ -99,6 +99,11 @@ def _parity(module: nn.Module, images: npt.NDArray[np.float32], path: Path) -> f
     engine = load_engine("onnxruntime", [path], "fp32", threads=1)
     with torch.inference_mode():
         expected = module(torch.from_numpy(images)).numpy().astype(np.float64)
+    if not np.isfinite(expected).all():
+        raise CheckpointError(
+            "the network answers real images with NaN or infinite values, so there is nothing to compress; look at its "
+            "weights and its normalizations, or train it again"
+        )
     difference = np.abs(engine.run(images) - expected).max()
     engine.close()
     return float(difference / max(1.0, np.abs(expected).max()))

@@ -6,7 +6,6 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from ..benchmarks.candidate import Candidate
 from ..benchmarks.data.labelled import Labelled
 from ..benchmarks.evaluation import Logits
 from ..benchmarks.row import Row
-from ..benchmarks.timing.worker import Worker
 from ..benchmarks.tolerance import Tolerance
 from ..benchmarks.trace import Step
 from ..runtime.decision import Decision
@@ -25,7 +23,7 @@ from ..runtime.errors import EngineError
 from ..runtime.hardware import this_cpu
 from ..trained.checkpoint import Checkpoint, rebuild
 from ..trained.data.splits import Split
-from .int8.attempt import Yardstick, part_of
+from .int8.attempt import Yardstick, loaded, part_of
 from .int8.ladder import Ladder
 from .int8.plan import Plan
 from .int8.ranges import Ranges
@@ -133,7 +131,7 @@ def make_forms(workspace: Workspace, recipes: Sequence[Recipe], reference: Path,
             if files:
                 made[recipe.name], plans[recipe.name] = _candidate(recipe, files), plan
             else:
-                why = taken[-1].outcome.partition(": ")[2] if taken else "no time was left"
+                why = taken[-1].outcome.partition(": ")[2] if taken else "the time of --budget was used up"
                 problems[recipe.name] = _problem(recipe, f"error: not made: {why}")
         elif recipe.graph in made:
             made[recipe.name] = _candidate(recipe, made[recipe.graph].files)
@@ -161,10 +159,9 @@ def _climb(
     # Another goal is another ladder, and other validation images another yardstick.
     goal = hashlib.sha256(msgspec.json.encode(trial.tolerance, order="deterministic")).hexdigest()[:8]
 
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=workspace.folder)))
-        images, expected = part_of(trial.images, trial.reference, _IMAGES, folder)
-        rival = _rival(recipe, made, options.threads, stack)
+    with tempfile.TemporaryDirectory(dir=workspace.folder) as folder:
+        images, expected = part_of(trial.images, trial.reference, _IMAGES, Path(folder))
+        rival = _rival(recipe, made, options.threads)
         yardstick = Yardstick(
             spec.preprocessing, trial.decision, trial.tolerance, images, expected, options.threads, rival
         )
@@ -173,20 +170,18 @@ def _climb(
     return files, plan, ladder.steps
 
 
-def _rival(recipe: Recipe, made: Sequence[Candidate], threads: int, stack: ExitStack) -> Worker:
-    """A worker with the fastest float form of the same engine that this CPU runs, else with the reference."""
+def _rival(recipe: Recipe, made: Sequence[Candidate], threads: int) -> Candidate:
+    """The same engine's float form of the lowest precision that this machine runs, else the reference."""
     floats = [each for each in made if each.engine == recipe.engine and not each.precision.startswith("int8")]
-    for candidate in (*reversed(floats), made[0]):
+    for candidate in reversed(floats):
         if this_cpu().lacks(candidate.requires):
             continue
-        worker = stack.enter_context(Worker(candidate.command))
         try:
-            worker.load(candidate.engine, candidate.files, candidate.precision, threads)
+            with loaded(candidate, threads):
+                return candidate
         except EngineError:
-            worker.close()
             continue
-        return worker
-    raise EngineError(f"the reference {made[0].name} does not run here")
+    return made[0]
 
 
 def _tuner(workspace: Workspace, trial: Trial, deadline: float) -> Tuner | None:

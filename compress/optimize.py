@@ -28,7 +28,7 @@ from ..benchmarks.tolerance import registered
 from ..benchmarks.versions import versions
 from ..benchmarks.weighing import weigh
 from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
-from ..runtime.errors import DataError
+from ..runtime.errors import InputError
 from ..runtime.hardware import this_cpu
 from ..trained.checkpoint import Checkpoint, load_checkpoint, rebuild
 from ..trained.data.splits import Split
@@ -99,7 +99,11 @@ def optimize(options: Options) -> Outcome:
     digest = hashlib.sha256(options.checkpoint.read_bytes()).hexdigest()
     destination = (options.out or _default_out(options)).absolute()
     if options.threads < 1:
-        raise DataError(f"--threads {options.threads}: at least 1 is needed")
+        raise InputError(f"--threads {options.threads}: at least 1 is needed")
+    if not options.minutes >= 0:
+        raise InputError(f"--budget {options.minutes}: give a number of minutes")
+    if options.int8:
+        calibration.require_enough(split.train)
     # Not the tolerance: when the test images were first answered is to be remembered, whatever the margins are now.
     key = {
         "checkpoint": digest,

@@ -40,7 +40,7 @@ class Workspace:
             raise InputError(f"{destination}: exists; give another --out, or --force to replace the bundle there")
         if destination.exists() and not (destination / MANIFEST).is_file():
             raise InputError(f"{destination}: exists and is not a bundle; give another --out")
-        self._made: set[str] = set()  # in this run
+        self._made: set[str] = set()  # or told of, in this run
         self.folder = destination.with_name(f"{destination.name}.partial")
         if self.folder.exists() and any(self.folder.iterdir()) and not (self.folder / _KEY).is_file():
             raise InputError(f"{self.folder}: exists and is not a stopped run; move it, or give another --out")
@@ -72,9 +72,10 @@ class Workspace:
             its folder and its record.
         """
         folder = self.folder / name
-        if (folder / _DONE).is_file():
+        if self.has(name):
             if name not in self._made:
                 say(f"{title}: done before")
+                self._made.add(name)
             return folder, from_json((folder / _DONE).read_bytes(), kind, str(folder / _DONE))
         say(title)
         unfinished = self.folder / f"{name}.unfinished"
@@ -85,6 +86,10 @@ class Workspace:
         unfinished.rename(folder)
         self._made.add(name)
         return folder, record
+
+    def has(self, name: str) -> bool:
+        """Whether a stage is finished."""
+        return (self.folder / name / _DONE).is_file()
 
     def remove(self) -> None:
         """Delete it: the bundle is made."""

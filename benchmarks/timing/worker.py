@@ -114,6 +114,7 @@ class Worker:
             self.close()
             raise EngineError(f"gave no answer in {self._limit_s:.0f} s and was stopped") from None
         if not line:
+            self._lines.put("")  # for the next request: a dead child is not waited for
             raise EngineError(f"its process ended ({ended_by(self._child.wait())})")
         answer = json.loads(line)
         if "error" in answer:

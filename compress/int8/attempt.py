@@ -66,7 +66,7 @@ class Yardstick:
     Attributes:
         images: validation images.
         reference: the FP32 model's raw outputs on them.
-        rival: a worker that holds the engine's float form of the lowest precision, timed in turn with every attempt.
+        rival: the engine's float form of the lowest precision, timed in turn with every attempt.
     """
 
     preprocessing: Preprocessing
@@ -75,7 +75,7 @@ class Yardstick:
     images: Labelled
     reference: Logits
     threads: int
-    rival: Worker
+    rival: Candidate
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -121,11 +121,11 @@ def assess(candidate: Candidate, yardstick: Yardstick) -> Figures:
     Raises:
         EngineError: it does not run.
     """
-    with loaded(candidate, yardstick.threads) as worker:
+    with loaded(candidate, yardstick.threads) as worker, loaded(yardstick.rival, yardstick.threads) as rival_worker:
         logits = worker.run(yardstick.images.rendered, yardstick.preprocessing)
         if not np.isfinite(logits).all():
             raise EngineError("its outputs are not all numbers")
-        timed = measure({"rival": yardstick.rival, "form": worker}, yardstick.preprocessing.shape, range(_ROUNDS))
+        timed = measure({"rival": rival_worker, "form": worker}, yardstick.preprocessing.shape, range(_ROUNDS))
     for found in timed.values():
         if isinstance(found, EngineError):
             raise found

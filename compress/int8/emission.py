@@ -61,7 +61,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 def make_apart(request: Request, limit_s: float = LIMIT_S) -> tuple[Path, ...]:
-    """Make it in a child process.
+    """Make it in a child process; one that is killed, for want of memory say, is started once more.
 
     Returns:
         the model's files.
@@ -70,6 +70,22 @@ def make_apart(request: Request, limit_s: float = LIMIT_S) -> tuple[Path, ...]:
         EngineError: the child could not make it, crashed, or was not done in time. One line.
         OSError: the disk is full.
     """
+    output, code = _ask(request, limit_s)
+    if not output:
+        output, code = _ask(request, limit_s)
+    folder = str(Path(request.path).parent)
+    if not output:
+        raise EngineError(f"the process that made it ended ({ended_by(code)})")
+    answer = msgspec.json.decode(output)
+    if "disk" in answer:
+        raise OSError(answer["disk"], os.strerror(answer["disk"]), folder)
+    if "error" in answer:
+        raise EngineError(answer["error"].replace(f"{folder}/", ""))
+    return tuple(Path(file) for file in answer["files"])
+
+
+def _ask(request: Request, limit_s: float) -> tuple[bytes, int]:
+    """What a child answers, empty where it died, and its exit code."""
     with subprocess.Popen(_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         try:
             output, _ = child.communicate(msgspec.json.encode(request), timeout=limit_s)
@@ -79,15 +95,7 @@ def make_apart(request: Request, limit_s: float = LIMIT_S) -> tuple[Path, ...]:
         except BaseException:
             child.kill()
             raise
-    folder = str(Path(request.path).parent)
-    if not output:
-        raise EngineError(f"the process that made it ended ({ended_by(child.returncode)})")
-    answer = msgspec.json.decode(output)
-    if "disk" in answer:
-        raise OSError(answer["disk"], os.strerror(answer["disk"]), folder)
-    if "error" in answer:
-        raise EngineError(answer["error"].replace(f"{folder}/", ""))
-    return tuple(Path(file) for file in answer["files"])
+    return output, child.returncode
 
 
 def make(request: Request) -> list[Path]:

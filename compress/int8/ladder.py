@@ -143,7 +143,8 @@ class Ladder:
 
     def _try(self, title: str, plan: Plan) -> bool:
         """Make and measure it, unless there is no time left. Whether it reached the goal."""
-        if plan.digest in self.tried or not self._time_left():
+        done_before = self.workspace.has(f"{self.stage}-{plan.digest}")
+        if plan.digest in self.tried or not (done_before or self._time_left()):
             return False
         self.tried.add(plan.digest)
         attempt = self._attempt(title, plan)
@@ -235,7 +236,7 @@ class Ladder:
                 continue
             finally:
                 shutil.rmtree(place)
-            gains[name] = float(np.sqrt(((found - reference) ** 2).mean()))
+            gains[name] = float(np.sqrt(((found - reference).astype(np.float64) ** 2).mean()))
         return gains
 
     def _candidate(self, files: tuple[Path, ...]) -> Candidate:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medcompress.benchmarks.data.samples import Sample, one_hot
-from medcompress.compress.calibration import choose
+from medcompress.compress.calibration import choose, require_enough
 from medcompress.runtime.errors import DataError
 
 
@@ -39,4 +39,4 @@ def test_the_choice_follows_the_seed_and_not_the_order() -> None:
 
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(DataError, match="too few"):
-        choose(samples(15, 0), seed=0, count=300)
+        require_enough(samples(15, 0))

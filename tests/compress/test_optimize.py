@@ -323,7 +323,7 @@ def test_without_time_there_is_no_int8_form_and_it_is_said(checkpoint: Path, wid
     report = optimize(options).report
     assert report.verdict == "fail"
     states = {row.name: row.status for row in report.rows if row.precision == "int8"}
-    assert set(states.values()) == {"error: not made: no time was left"}
+    assert set(states.values()) == {"error: not made: the time of --budget was used up"}
 
 
 def start(checkpoint: Path, out: Path) -> subprocess.Popen[str]:

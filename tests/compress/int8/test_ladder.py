@@ -80,12 +80,12 @@ def ladder(reference: Path, pixels: np.ndarray, tmp_path: Path) -> Iterator[Ladd
     candidate = Candidate(REFERENCE, "onnxruntime", "fp32", (reference,))
     recipe = next(each for each in RECIPES if each.name == "onnxruntime-int8-avx2")
     workspace = Workspace(tmp_path / "bundle", {"run": 1}, replace=False)
-    with loaded(candidate, 1) as rival:
-        logits = rival.run(images, PREPROCESSING)
-        labelled = Labelled(images, target, samples)
-        yardstick = Yardstick(PREPROCESSING, DECISION, Tolerance(minimum=1000), labelled, logits, 1, rival)
-        sources = Sources(workspace, reference, images, PREPROCESSING)
-        yield Ladder(recipe, "test", workspace, sources, yardstick, time.monotonic() + 600)
+    with loaded(candidate, 1) as worker:
+        logits = worker.run(images, PREPROCESSING)
+    labelled = Labelled(images, target, samples)
+    yardstick = Yardstick(PREPROCESSING, DECISION, Tolerance(minimum=1000), labelled, logits, 1, candidate)
+    sources = Sources(workspace, reference, images, PREPROCESSING)
+    yield Ladder(recipe, "test", workspace, sources, yardstick, time.monotonic() + 600)
     workspace.close()
 
 
