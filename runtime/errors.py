@@ -16,6 +16,8 @@ A message is one line: what was wrong, why, how to mend it.
 
 from __future__ import annotations
 
+import errno
+
 
 class MedcompressError(Exception):
     """Base of all errors a user can mend; ``exit_code`` is a contract of the command line."""
@@ -63,6 +65,11 @@ class EngineError(MachineError):
 
 class EngineAbsent(EngineError):
     """An inference engine that is not installed: an extra the user may have left out on purpose."""
+
+
+def is_full_disk(error: Exception) -> bool:
+    """Whether there was no room to write: the fault of none of the things that were being made."""
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def missing_package(package: str, extra: str) -> MachineError:

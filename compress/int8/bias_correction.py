@@ -15,7 +15,7 @@ import onnx
 
 from .constants import Constants
 from .graph import Graph, attributes
-from .walk import Parts, Walk, counterpart, is_quantized
+from .walk import Parts, Walk, is_quantized
 
 
 def correct(prepared: onnx.ModelProto, quantized: onnx.ModelProto, images: npt.NDArray[np.float32]) -> onnx.ModelProto:
@@ -35,7 +35,7 @@ def correct(prepared: onnx.ModelProto, quantized: onnx.ModelProto, images: npt.N
     exact, rough = Walk(prepared, images), Walk(quantized, images)
     corrected = _Biases(quantized)
     for layer in exact.graph.layers:
-        ours = counterpart(exact.graph, layer, rough.graph)
+        ours = rough.graph.producers[layer.output[0]]
         bias = _added_after(rough.graph, ours) if layer.op_type == "MatMul" else None
         true_name, name = layer.output[0], ours.output[0]
         if bias is not None:

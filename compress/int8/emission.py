@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 
 from ...benchmarks.timing.worker import ended_by
-from ...runtime.errors import EngineError, MedcompressError
+from ...runtime.errors import EngineError, MedcompressError, is_full_disk
 from ...runtime.preprocessing import Preprocessing
 from .gates import tightened
 from .plan import Kind, Plan
@@ -129,8 +129,7 @@ def _child() -> None:
     try:
         answer: dict[str, Any] = {"files": [str(path) for path in make(request)]}
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        answer = {"disk": error.errno} if full else {"error": str(error)}
+        answer = {"disk": error.errno} if is_full_disk(error) else {"error": str(error)}
     except MedcompressError as error:
         answer = {"error": str(error)}
     except Exception as error:  # converters raise what they like, and some report a full disk as an error of their own

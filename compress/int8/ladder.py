@@ -21,7 +21,7 @@ import onnx
 from ...benchmarks.candidate import Candidate
 from ...benchmarks.progress import stage as say
 from ...benchmarks.trace import Step
-from ...runtime.errors import EngineError, MedcompressError
+from ...runtime.errors import EngineError, MedcompressError, is_full_disk
 from ..recipes import Recipe
 from ..workspace import Workspace
 from .attempt import Figures, Yardstick, assess, failed, loaded, pick, step_of
@@ -128,9 +128,9 @@ class Ladder:
         title = "asking which layers cost most"
         try:
             ranked = self._ranked(title)
-        except OSError:
-            raise
         except Exception as error:  # it costs these steps, not the form
+            if is_full_disk(error):
+                raise
             images = len(self.yardstick.images)
             self.steps.append(failed(self.recipe.name, title, _one_line(error), images, started))
             return
@@ -165,9 +165,9 @@ class Ladder:
             try:
                 files = self._make(plan, folder)
                 figures = assess(self._candidate(files), self.yardstick)
-            except OSError:
-                raise  # a full disk is no fault of the form
             except Exception as error:  # torch, exporters and engines raise what they like: it costs this step
+                if is_full_disk(error):
+                    raise
                 return _Attempt(plan, failed(self.recipe.name, title, _one_line(error), images, started))
             names = tuple(str(self.workspace.folder / stage / file.name) for file in files)
             return _Attempt(plan, step_of(self.recipe.name, title, figures, images, started), names, figures)

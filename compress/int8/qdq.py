@@ -97,12 +97,12 @@ class Insertion:
             self._done[key] = self._pair(tensor, self._grid(like or tensor, per_channel))
         node.input[index] = self._done[key]
 
-    def output(self, tensor: str, *, like: str = "") -> None:
+    def output(self, tensor: str) -> None:
         """Quantize a tensor for all nodes that read it as a float; as the graph's output it stays float."""
         for node in self.graph.consumers[tensor]:
             for index, name in enumerate(node.input):
                 if name == tensor:
-                    self.activation(node, index, like=like)
+                    self.activation(node, index)
 
     def scale(self, node: onnx.NodeProto, index: int) -> float:
         """Of a node's input that was quantized, of one grid."""

@@ -11,7 +11,7 @@ import onnx
 
 from .gates import closed_for_all
 from .graph import Graph
-from .walk import Parts, Walk, counterpart, is_quantized, leading_to, run
+from .walk import Parts, Walk, is_quantized, leading_to, run
 
 
 class Noise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,12 +24,10 @@ class Noise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         layer: the name of its output.
         own: with the float graph's input, quantized as the layer's input is, the quantized weight, and the output's
             own quantization, where it is read in no other way.
-        accumulated: in the quantized graph, the noise of all layers before it too.
     """
 
     layer: str
     own: float
-    accumulated: float
 
 
 def rank(prepared: onnx.ModelProto, quantized: onnx.ModelProto, images: npt.NDArray[np.float32]) -> tuple[Noise, ...]:
@@ -43,23 +41,21 @@ def rank(prepared: onnx.ModelProto, quantized: onnx.ModelProto, images: npt.NDAr
     Raises:
         KeyError: a layer of the float graph is not in the quantized one.
     """
-    exact, rough = Walk(prepared, images), Walk(quantized, images)
+    exact, rough = Walk(prepared, images), Graph(quantized)
     floats = {*exact.graph.producers, prepared.graph.input[0].name}
     found = []
     for layer in exact.graph.layers:
-        ours = counterpart(exact.graph, layer, rough.graph)
-        if not is_quantized(rough.graph, ours):
+        name = layer.output[0]
+        ours = rough.producers[name]
+        if not is_quantized(rough, ours):
             continue
-        given = _given(rough.graph, ours)
-        # ONNX Runtime's quantizer merges an activation into the range of the layer's output, and names it after that.
-        meant = ours.output[0] if ours.output[0] in floats else layer.output[0]
-        nodes = leading_to(rough.graph, [given], floats - {meant})
-        read = {name for node in nodes for name in node.input} & floats - {meant}
-        inputs = {name: exact.reach(name) for name in sorted(read)}
-        true = _relevant(exact.graph, meant, exact.reach(meant))
-        alone = run(rough.graph, nodes, inputs, [given])[given]
-        own, accumulated = (_ratio(true, _relevant(exact.graph, meant, parts)) for parts in (alone, rough.reach(given)))
-        found.append(Noise(layer.output[0], own, accumulated))
+        given = _given(rough, ours)
+        nodes = leading_to(rough, [given], floats - {name})
+        read = {each for node in nodes for each in node.input} & floats - {name}
+        inputs = {each: exact.reach(each) for each in sorted(read)}
+        true = _relevant(exact.graph, name, exact.reach(name))
+        alone = run(rough, nodes, inputs, [given])[given]
+        found.append(Noise(name, _ratio(true, _relevant(exact.graph, name, alone))))
     return tuple(sorted(found, key=lambda noise: noise.own))
 
 

@@ -21,8 +21,6 @@ Parts: TypeAlias = list[npt.NDArray[Any]]
 
 # Images in one run: what lies within a segment is held for these alone, what lies between segments for all.
 PART = 8
-# ONNX Runtime's quantizer gives a layer that makes a graph's output this name behind its own.
-_OUTPUT_SUFFIX = "_QuantizeLinear_Input"
 
 
 class Walk:
@@ -111,26 +109,6 @@ def run(
     if not fed:  # made of constants alone: the same for every part
         outputs *= max(len(each) for each in known.values())
     return {name: [output[place] for output in outputs] for place, name in enumerate(wanted)}
-
-
-def counterpart(graph: Graph, layer: onnx.NodeProto, quantized: Graph) -> onnx.NodeProto:
-    """The node of a quantized form that is a float graph's layer.
-
-    ONNX Runtime's quantizer takes out an activation that clipping to a range does anyway, and gives its name to the
-    layer's output.
-
-    Raises:
-        KeyError: it has none.
-    """
-    names = [layer.output[0], layer.output[0] + _OUTPUT_SUFFIX]
-    readers = graph.consumers[layer.output[0]]
-    if len(readers) == 1 and readers[0].op_type in {"Relu", "Clip"}:
-        names.append(readers[0].output[0])
-    for name in names:
-        made_by = quantized.producers.get(name)
-        if made_by is not None and made_by.op_type == layer.op_type:
-            return made_by
-    raise KeyError(f"{layer.op_type} {layer.output[0]} is not in the quantized graph")
 
 
 def is_quantized(quantized: Graph, layer: onnx.NodeProto) -> bool:

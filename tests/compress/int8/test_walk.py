@@ -76,16 +76,3 @@ def test_what_was_replaced_is_what_comes_after_reads(images: np.ndarray) -> None
     weight = onnx.numpy_helper.to_array(Graph(model).constants["w3"])
     moved = whole(model, images, "logits") + weight.sum(axis=1)
     np.testing.assert_allclose(np.concatenate(steps.reach("logits")), moved, rtol=1e-3, atol=1e-4)
-
-
-def test_a_quantizer_may_take_an_activation_out_and_give_its_name_to_the_layer() -> None:
-    model, merged = make(), make()
-    merged.graph.node.remove(merged.graph.node[1])
-    merged.graph.node[0].output[0] = "relu"
-    merged.graph.node[-1].output[0] = "logits_QuantizeLinear_Input"
-    graph, quantized = Graph(model), Graph(merged)
-    found = [walk.counterpart(graph, layer, quantized).output[0] for layer in graph.layers]
-    assert found == ["relu", "second", "logits_QuantizeLinear_Input"]
-    merged.graph.node[0].output[0] = "other"
-    with pytest.raises(KeyError, match="Conv first"):
-        walk.counterpart(graph, graph.layers[0], Graph(merged))
