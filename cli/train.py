@@ -24,13 +24,19 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _FIELDS = (
     *("architecture", "head", "weights", "weights_input", "size", "strategy", "backbone_lr", "unfreeze", "epochs"),
     *("batch_size", "accumulate", "learning_rate", "weight_decay", "clip", "schedule", "loss", "label_smoothing"),
-    *("balance", "augmentation", "flips", "normalization", "precision", "cache", "patience", "save_every", "positive"),
+    *("teacher", "teacher_share", "balance", "augmentation", "flips", "normalization", "precision", "cache"),
+    *("patience", "save_every", "positive"),
     *("seed", "track", "devices", "skip_unreadable", "drop_leaks"),
 )
 
 
 # The options that begin a section of --help.
 _SECTIONS = {"data": "Data", "architecture": "Network", "strategy": "Learning", "devices": "Run"}
+
+
+def _whole(context: click.Context, parameter: click.Parameter, path: str) -> str:
+    """A path that is the same from every folder: a resumed run looks for it again."""
+    return str(Path(path).resolve()) if path else ""
 
 
 def _choice(*names: str) -> click.Choice[str]:
@@ -82,6 +88,8 @@ def _choice(*names: str) -> click.Choice[str]:
 )
 @click.option("--loss", type=_choice("cross-entropy", "focal"), default="cross-entropy", show_default=True)
 @click.option("--label-smoothing", default=0.0, show_default=True)
+@click.option("--teacher", default="", callback=_whole, help="Checkpoint whose answers are learned; chooses the epoch.")
+@click.option("--teacher-share", default=0.9, show_default=True, help="Of the loss; the rest is the labels'.")
 @click.option(
     "--balance",
     type=_choice("loss", "sampler", "none"),
@@ -113,8 +121,9 @@ def _choice(*names: str) -> click.Choice[str]:
 def command(context: click.Context, print_config: bool, resume: Path | None, as_json: bool, **params: Any) -> None:
     """Train a classifier.
 
-    Images are split by patient, never by image. The result is best.pth, the epoch with the highest validation AUROC,
-    judged once on the test images, with its figures and plots beside it.
+    Images are split by patient, never by image. The result is best.pth, the epoch with the highest validation AUROC
+    (with --teacher: with the answers nearest to its), judged once on the test images, with its figures and plots
+    beside it.
     """
     started = time.monotonic()
     if print_config:

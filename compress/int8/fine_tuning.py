@@ -12,7 +12,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from ...trained.data.datasets import (
     Batch,
     EpochBatches,
     ImageDataset,
-    choose_cache,
+    cached,
     in_order,
     loader,
     normalization_table,
@@ -36,9 +35,8 @@ from ...trained.data.datasets import (
 )
 from ...trained.data.splits import Split
 from ...trained.learning.augmentation import augment, augmentation
-from ...trained.learning.fitting import quiet
+from ...trained.learning.fitting import quiet, torch_threads
 from ...trained.learning.schedules import rate
-from ...trained.spec import ModelSpec
 from ...trained.tasks import TASKS
 from .fake_quantization import observe, with_rounding
 
@@ -81,7 +79,9 @@ def fine_tune(
     """
     deadline = math.inf if seconds is None else time.monotonic() + seconds
     gpu = torch.cuda.is_available()
-    with _threads(threads), _datasets(checkpoint.spec, split, folder) as (train, val), quiet():
+    parts = {"train": split.train, "val": split.val}
+    with torch_threads(threads), cached(parts, checkpoint.spec.preprocessing, folder) as datasets, quiet():
+        train, val = datasets["train"], datasets["val"]
         known = TASKS.get(split.task)
         distillation = _Distillation(
             checkpoint,
@@ -242,32 +242,6 @@ class _ShownBatches(EpochBatches):
 
     def __iter__(self) -> Iterator[list[int]]:
         yield from track(super().__iter__(), f"fine-tuning, epoch {self.epoch + 1}", len(self))
-
-
-@contextmanager
-def _datasets(spec: ModelSpec, split: Split, folder: Path) -> Iterator[list[ImageDataset]]:
-    """The training and the validation images; what of them lies on the disk is removed at the end."""
-    parts = {"train": split.train, "val": split.val}
-    cache = choose_cache("auto", sum(map(len, parts.values())), spec.preprocessing)
-    files = {part: folder / f"{part}.npy" for part in parts}
-    try:
-        yield [
-            ImageDataset(samples, spec.preprocessing, cache=cache, name=f"{part} images", file=files[part])
-            for part, samples in parts.items()
-        ]
-    finally:
-        for file in files.values():
-            file.unlink(missing_ok=True)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _diverged(epoch: int) -> MedcompressError:

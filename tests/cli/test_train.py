@@ -108,6 +108,9 @@ def test_wrong_usage(data: Path, tmp_path: Path):
     refused("--data", str(data), "--precision", "fp16", match="needs a GPU")
     refused("--data", str(data), "--lr", "0", match="learning rate")
     refused("--data", str(data), "--positive", "FLU", match="is no class")
+    refused("--data", str(data), "--teacher-share", "1.5", match="teacher share 1.5 is outside")
+    refused("--data", str(data), "--teacher-share", "0.5", match="goes with a teacher")
+    refused("--data", str(data), "--teacher", str(tmp_path / "none.pth"), match="cannot be opened")
     refused("--data", str(data), "--patient-pattern", "(", error=DataError, match="regular expression")
     refused("--data", str(data / "NORMAL"), error=DataError, match="0 class folder")
     refused("--data", str(tmp_path / "absent"), error=DataError, match="no such folder")
@@ -212,9 +215,10 @@ def test_the_command_that_repeats_a_run_says_all_of_it(tmp_path: Path):
     options = TrainOptions(
         source, "timm/resnet50", head="mlp-bn", weights="imagenet", size=96, strategy="gradual", backbone_lr=0.1,
         unfreeze=3, epochs=7, batch_size=4, accumulate=2, learning_rate=0.01, weight_decay=0.1, clip=2.0,
-        schedule="plateau", loss="focal", label_smoothing=0.2, balance="sampler", augmentation="strong", flips="both",
-        normalization="data", precision="bf16", cache="disk", patience=2, save_every=3, positive="Edema", seed=4,
-        track=("mlflow", "tensorboard"), devices=2, skip_unreadable=True, drop_leaks=True,
+        schedule="plateau", loss="focal", label_smoothing=0.2, teacher="/a/b.pth", teacher_share=0.5, balance="sampler",
+        augmentation="strong", flips="both", normalization="data", precision="bf16", cache="disk", patience=2,
+        save_every=3, positive="Edema", seed=4, track=("mlflow", "tensorboard"), devices=2, skip_unreadable=True,
+        drop_leaks=True,
     )  # fmt: skip
     assert all(
         getattr(options, name) != getattr(TrainOptions(source), name) for name in _FIELDS if name[:8] != "weights_"
@@ -280,6 +284,17 @@ def test_medical_transfer_keeps_the_backbone_and_its_normalization(data: Path, t
     backbone = [name for name in a.weights if name in b.weights]
     assert len(backbone) > 50 and any(name.endswith("running_mean") for name in backbone)
     assert all(torch.equal(a.weights[name], b.weights[name]) for name in backbone)
+
+
+def test_a_teacher_is_found_from_every_folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--data", str(data), *SMALL, "--json", "--out"]
+    CliRunner().invoke(command, [*arguments, "taught"], catch_exceptions=False)
+    learned = [*arguments, "learned", "--teacher", "taught/best.pth", "--teacher-share", "0.5"]
+    document = json.loads(CliRunner().invoke(command, learned, catch_exceptions=False).stdout)
+    assert 0 <= document["metrics"]["val_distance"] <= 1
+    stored = json.loads((tmp_path / "learned" / "options.json").read_text())
+    assert stored["teacher"] == str(tmp_path / "taught" / "best.pth") and stored["teacher_share"] == 0.5
 
 
 def test_a_run_is_tracked_and_its_checkpoint_registered(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

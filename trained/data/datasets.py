@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...benchmarks.data.rendering import render_all
 from ...benchmarks.data.samples import Sample
+from ...benchmarks.progress import rank
 from ...runtime.errors import DataError, ImageError
 from ...runtime.preprocessing import Preprocessing
 
@@ -142,6 +144,32 @@ def choose_cache(asked: Cache, count: int, preprocessing: Preprocessing) -> Lite
     height, width = preprocessing.size
     needed = count * height * width * (1 if preprocessing.colour == "grey" else 3)
     return "memory" if needed <= MEMORY_BYTES else "disk"
+
+
+@contextmanager
+def cached(
+    parts: Mapping[str, Sequence[Sample]], preprocessing: Preprocessing, folder: Path, asked: Cache = "auto"
+) -> Iterator[dict[str, ImageDataset]]:
+    """The images of some parts, rendered; what of them lies on the disk is removed at the end.
+
+    Args:
+        parts: name -> samples.
+        folder: an existing one, for what memory does not hold.
+        asked: where rendered images are kept; see :func:`choose_cache`.
+
+    Raises:
+        DataError: images that cannot be read.
+    """
+    cache = choose_cache(asked, sum(map(len, parts.values())), preprocessing)
+    files = {part: folder / f".{part}-{rank()}.npy" for part in parts}
+    try:
+        yield {
+            part: ImageDataset(samples, preprocessing, cache=cache, name=f"{part} images", file=files[part])
+            for part, samples in parts.items()
+        }
+    finally:
+        for file in files.values():
+            file.unlink(missing_ok=True)
 
 
 def normalization_table(preprocessing: Preprocessing) -> torch.Tensor:

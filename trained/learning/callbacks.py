@@ -1,4 +1,4 @@
-"""What happens at the end of each epoch: the checkpoints are written and a line is shown."""
+"""What is kept of a training: the checkpoints written at the end of each epoch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ...benchmarks.progress import console
 from ..checkpoint import Checkpoint, first_not_finite, save_checkpoint
 from ..run_files import BEST, LAST, RESUME
 from .classifier import Classifier, diverged
@@ -18,8 +16,9 @@ from .runs import cannot_write
 
 
 class Keeper(pl.Callback):
-    """Writes ``best.pth`` (highest validation AUROC, then lowest loss), ``last.pth`` and ``resume.ckpt``.
+    """Writes ``best.pth``, ``last.pth`` and ``resume.ckpt``.
 
+    The best epoch has the highest validation AUROC, or with a teacher the answers nearest to its; then the lowest loss.
     Stops the training when the last stage has seen no better epoch for some time.
 
     Args:
@@ -27,16 +26,30 @@ class Keeper(pl.Callback):
         template: everything of the checkpoints that does not change from epoch to epoch.
         patience: epochs without a better one before training stops; 0 never stops.
         save_every: also keep ``epoch-NNN.pth`` every so many epochs; 0 keeps none.
+        before: row 0 of the history, of the network before the first epoch, where ``best.pth`` holds it: it stays there
+            if no epoch is better.
     """
 
-    def __init__(self, out: Path, template: Checkpoint, patience: int = 0, save_every: int = 0) -> None:
+    def __init__(
+        self,
+        out: Path,
+        template: Checkpoint,
+        patience: int = 0,
+        save_every: int = 0,
+        before: dict[str, float] | None = None,
+    ) -> None:
         self.out = out
         self.template = template
         self.patience = patience
         self.save_every = save_every
-        self.history: list[dict[str, float]] = []
+        self.history = [before] if before else []
         self.best_epoch = 0
         self.started = time.monotonic()
+
+    @property
+    def epochs(self) -> int:
+        """How many are finished."""
+        return int(self.history[-1]["epoch"]) if self.history else 0
 
     @property
     def seconds(self) -> float:
@@ -61,16 +74,17 @@ class Keeper(pl.Callback):
         weights = pl_module.network.state_dict()
         if first_not_finite(weights):
             raise diverged(epoch, "weights")
-        metrics = {name: float(trainer.callback_metrics[name]) for name in ("loss", "val_loss", "val_auroc")}
+        names = ("loss", "val_loss", "val_auroc", "val_distance")
+        metrics = {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
         self.history.append({"epoch": epoch, **metrics})
         checkpoint = dataclasses.replace(
             self.template,
             weights=weights,
             epoch=epoch,
             history=self.history,
-            metrics={name: metrics[name] for name in ("val_auroc", "val_loss")},
+            metrics=validation(metrics),
         )
-        best = min(self.history, key=lambda row: (-row["val_auroc"], row["val_loss"]))
+        best = min(self.history, key=_badness)
         self.best_epoch = int(best["epoch"])
         try:
             if trainer.is_global_zero:
@@ -86,8 +100,8 @@ class Keeper(pl.Callback):
 
     def _stop_early(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
-        waited = len(self.history) - max(self.best_epoch, pl_module.stages[-1].first)
-        if self.patience and self.history and waited >= self.patience:
+        waited = self.epochs - max(self.best_epoch, pl_module.stages[-1].first)
+        if self.patience and self.epochs and waited >= self.patience:
             trainer.should_stop = True
 
     def _save_resume(self, trainer: pl.Trainer) -> None:
@@ -102,60 +116,10 @@ class Keeper(pl.Callback):
             raise
 
 
-class Reporter(pl.Callback):
-    """A progress bar on stderr, and one line an epoch that stays.
+def validation(row: dict[str, float]) -> dict[str, float]:
+    """What a checkpoint keeps of a row of figures."""
+    return {name: row[name] for name in ("val_auroc", "val_loss", "val_distance") if name in row}
 
-    Args:
-        images: of an epoch, of all processes.
-    """
 
-    def __init__(self, keeper: Keeper, images: int) -> None:
-        self.keeper = keeper
-        self.images = images
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self.task: TaskID | None = None
-        self.started = self.trained = 0.0
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.started = self.trained = time.monotonic()
-        self.progress.start()
-        description = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        self.task = self.progress.add_task(description, total=int(trainer.num_training_batches))
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.trained = time.monotonic()
-        if self.task is not None:
-            self.progress.advance(self.task)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._stop()
-        row = self.keeper.history[-1]
-        best = "  best so far" if self.keeper.best_epoch == row["epoch"] else ""
-        pace = f"{time.monotonic() - self.started:.0f} s, {self.images / (self.trained - self.started):.0f} images/s"
-        console.print(
-            f"epoch {row['epoch']:.0f}/{trainer.max_epochs}  loss {row['loss']:.4f}  "
-            f"validation loss {row['val_loss']:.4f}  AUROC {row['val_auroc']:.4f}  "
-            f"{pace}{best}",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        self.progress.stop()
-        if self.task is not None:
-            self.progress.remove_task(self.task)
-            self.task = None
+def _badness(row: dict[str, float]) -> tuple[float, float]:
+    return row.get("val_distance", -row["val_auroc"]), row["val_loss"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,6 +18,7 @@ from ..data.datasets import Batch, normalization_table, normalize
 from ..networks.layers import layer_groups
 from ..spec import ModelSpec
 from .augmentation import augment, augmentation
+from .distillation import Teacher, distance, distillation
 from .losses import class_weights, loss
 from .options import TrainOptions
 from .schedules import lowered, rate
@@ -23,7 +26,7 @@ from .strategies import stage_of, stages
 
 
 class Classifier(pl.LightningModule):
-    """AdamW on one network; logs ``loss``, ``val_loss`` and ``val_auroc``.
+    """AdamW on one network; logs ``loss``, ``val_loss``, ``val_auroc`` and, of one with a teacher, ``val_distance``.
 
     Learning rates and frozen layers are functions of the step and of what was logged, not states, so that a resumed
     training goes on exactly.
@@ -32,10 +35,23 @@ class Classifier(pl.LightningModule):
         network: (N, C, H, W) to raw outputs (N, classes); trained in place.
         spec: normalizes the rendered batches, and says what kind of answer is trained.
         targets: (N, classes) of all training images, for the weights of the classes.
+        teacher: whose outputs are learned; None learns the labels alone.
+        deadline: of :func:`time.monotonic`: training ends after the step that reaches it, its learning rate having
+            fallen by then. Not for several stages.
     """
 
-    def __init__(self, network: nn.Module, spec: ModelSpec, options: TrainOptions, targets: torch.Tensor) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: ModelSpec,
+        options: TrainOptions,
+        targets: torch.Tensor,
+        teacher: Teacher | None = None,
+        deadline: float = math.inf,
+    ) -> None:
         super().__init__()
+        self.teacher = teacher
+        self.deadline = deadline
         self.network = network
         self.decision = spec.decision
         self.options = options
@@ -55,6 +71,12 @@ class Classifier(pl.LightningModule):
         self.std: torch.Tensor
         self._outputs: list[torch.Tensor] = []
         self._targets: list[torch.Tensor] = []
+        self._expected: list[torch.Tensor] = []
+        self._begun: tuple[float, float] | None = None
+
+    def setup(self, stage: str) -> None:
+        if self.teacher is not None:
+            self.teacher.to(self.trainer.strategy.root_device)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Rendered uint8 pixels to raw outputs (N, classes)."""
@@ -70,7 +92,7 @@ class Classifier(pl.LightningModule):
         stage = stage_of(self.stages, self.current_epoch)
         batches = int(self.trainer.num_training_batches)
         progress = (self.current_epoch - stage.first + batch_idx / batches) / stage.epochs
-        share = rate(self.options.schedule, progress)
+        share = rate(self.options.schedule, self._hastened(progress))
         if self.options.schedule == "plateau":
             share *= lowered(self.val_losses[stage.first :])
         for group in self.trainer.optimizers[0].param_groups:
@@ -78,23 +100,39 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         pixels, targets = batch
-        images = (augment(pixels, self.augmentation) - self.mean) / self.std
-        outputs = self.network(images.contiguous(memory_format=torch.channels_last))
+        images = augment(pixels, self.augmentation)
+        inputs = (images - self.mean) / self.std
+        outputs = self.network(inputs.contiguous(memory_format=torch.channels_last))
         found = self._loss(outputs, targets)
+        if self.teacher is not None:
+            taught = distillation(outputs.float(), self.teacher.of_augmented(images), self.decision.kind)
+            found = found.lerp(taught, self.options.teacher_share)
         if not self._everywhere(torch.isfinite(found)):
             raise diverged(self.current_epoch + 1, f"batch {batch_index + 1}")
         self.log("loss", found, on_epoch=True, on_step=False, batch_size=len(targets), sync_dist=True)
         return found
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        late = time.monotonic() >= self.deadline
+        if self.deadline < math.inf and self.trainer.strategy.reduce_boolean_decision(late, all=False):
+            self.trainer.should_stop = True
+
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         pixels, targets = batch
+        if self.teacher is not None and batch_index == len(self._expected):  # The first time; it does not change.
+            self._expected.append(self.teacher.of_rendered(pixels))
         self._outputs.append(self(pixels).float())
         self._targets.append(targets)
 
     def on_validation_epoch_end(self) -> None:
-        outputs, targets = self._gathered()
+        outputs, targets, *expected = self._gathered()
         if not torch.isfinite(outputs).all():
             raise diverged(self.current_epoch + 1, "validation")
+        for taught in expected:
+            if not torch.isfinite(taught).all():
+                raise InputError("the teacher answers NaN or infinite values for validation images; give another one")
+            apart = distance(outputs.numpy(), taught.numpy(), self.decision)
+            self.log("val_distance", torch.tensor(apart, dtype=torch.float64))
         area = scores(self.decision, truth(targets.numpy(), self.decision), outputs.numpy()).auroc
         weights = None if self.class_weights is None else self.class_weights.cpu()
         val_loss = loss(outputs, targets, self.decision.kind, self.options, weights)
@@ -116,9 +154,21 @@ class Classifier(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["val_losses"] = self.val_losses
+        checkpoint["teacher"] = self.teacher.digest if self.teacher is not None else ""
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.val_losses = list(checkpoint["val_losses"])
+
+    def _hastened(self, progress: float) -> float:
+        """Progress, 0..1; where the time ends the training before the epochs do, the time's."""
+        if self.deadline == math.inf:
+            return progress
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = (now, progress)
+        began, done = self._begun
+        spent = (now - began) / max(self.deadline - began, 1.0)
+        return min(1.0, max(progress, done + (1 - done) * spent))
 
     def _freeze(self) -> None:
         rates = stage_of(self.stages, self.current_epoch).rates
@@ -139,24 +189,29 @@ class Classifier(pl.LightningModule):
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MIN)
         return bool(flag)
 
-    def _gathered(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Outputs and targets of all validation images, of all processes, on the CPU."""
-        own = (torch.cat(self._outputs).cpu(), torch.cat(self._targets).cpu())
+    def _gathered(self) -> list[torch.Tensor]:
+        """Outputs, targets and, with a teacher, its outputs of all validation images, of all processes, on the CPU."""
+        parts = [self._outputs, self._targets, *([self._expected] if self.teacher is not None else [])]
+        own = [torch.cat(part).cpu() for part in parts]
         self._outputs.clear()
         self._targets.clear()
         if self.trainer.world_size == 1:
             return own
         every: list[Any] = [None] * self.trainer.world_size
         torch.distributed.all_gather_object(every, own)
-        return torch.cat([outputs for outputs, _ in every]), torch.cat([targets for _, targets in every])
+        return [torch.cat(part) for part in zip(*every, strict=True)]
 
     def _loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return loss(outputs.float(), targets, self.decision.kind, self.options, self.class_weights)
 
 
-def diverged(epoch: int, where: str) -> InputError:
-    """The error for a loss or weight that is no finite number any more."""
-    return InputError(
+class Diverged(InputError):
+    """A loss, weight or output that is no finite number any more."""
+
+
+def diverged(epoch: int, where: str) -> Diverged:
+    """The error for it, in an epoch that counts from 1."""
+    return Diverged(
         f"training diverged in epoch {epoch} ({where}: NaN or infinite values); train anew in another --out with a "
         "lower --lr"
     )

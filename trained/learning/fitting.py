@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,41 +22,48 @@ from ..data.datasets import EpochBatches, ImageDataset, in_order, loader
 from ..data.splits import Split
 from ..run_files import LAST, RESUME
 from ..spec import ModelSpec
-from .callbacks import Keeper, Reporter
+from .callbacks import Keeper
 from .classifier import Classifier
+from .distillation import Teacher
 from .losses import image_weights
 from .options import TrainOptions
+from .reporter import Reporter
 
 
 def fit(
     network: nn.Module,
-    datasets: dict[str, ImageDataset],
+    datasets: Mapping[str, ImageDataset],
     spec: ModelSpec,
     options: TrainOptions,
     keeper: Keeper,
     opened: Sequence[Logger],
     resume: bool,
+    teacher: Teacher | None = None,
+    deadline: float | None = None,
 ) -> None:
     """Train a network in place, from the start or from ``resume.ckpt`` of the keeper's folder.
 
+    Args:
+        teacher: whose outputs are learned, in place of what ``options.teacher`` names.
+        deadline: of :func:`time.monotonic`: training ends after the step that reaches it, then the last validation. For
+            trainings in one stage.
+
     Raises:
-        InputError: the training diverged.
+        Diverged: an InputError; a value that is no finite number.
         MachineError: the disk is full.
         KeyboardInterrupt: stopped by the user.
     """
     train, val = datasets["train"], datasets["val"]
-    classifier = Classifier(network.to(memory_format=torch.channels_last), spec, options, train.targets)
-    with quiet():
+    end = math.inf if deadline is None else deadline
+    classifier = _classifier(network, spec, options, train, teacher, end)
+    with quiet(), _interruptible():
         trainer = pl.Trainer(
             **_hardware(options, classifier),
             max_epochs=options.epochs,
             accumulate_grad_batches=options.accumulate,
             gradient_clip_val=options.clip or None,
-            callbacks=[keeper, Reporter(keeper, len(train))],
+            callbacks=[keeper, Reporter(keeper, len(train), end)],
             logger=list(opened),
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
@@ -72,10 +80,40 @@ def fit(
             )
         except InputError as error:
             last = keeper.out / LAST
-            kept = f"; the last good epoch is kept, --weights {last} goes on from it" if keeper.history else ""
-            raise InputError(f"{error}{kept}") from error
-        except SystemExit:  # What Lightning makes of an interrupt.
-            raise KeyboardInterrupt from None
+            kept = f"; the last good epoch is kept, --weights {last} goes on from it" if keeper.epochs else ""
+            raise type(error)(f"{error}{kept}") from error
+
+
+def validate(
+    network: nn.Module,
+    datasets: Mapping[str, ImageDataset],
+    spec: ModelSpec,
+    options: TrainOptions,
+    teacher: Teacher | None = None,
+) -> dict[str, float]:
+    """The figures of a network on the validation images, as :func:`fit` logs them after an epoch; in one process.
+
+    Raises:
+        Diverged: an InputError; it answers what is no finite number.
+        KeyboardInterrupt: stopped by the user.
+    """
+    val = datasets["val"]
+    classifier = _classifier(network, spec, options, datasets["train"], teacher)
+    with quiet(), _interruptible():
+        trainer = pl.Trainer(**_hardware(options, classifier), logger=False)
+        (figures,) = trainer.validate(classifier, loader(val, in_order(len(val), options.batch_size)), verbose=False)
+    return {name: float(value) for name, value in figures.items()}
+
+
+def _classifier(
+    network: nn.Module,
+    spec: ModelSpec,
+    options: TrainOptions,
+    train: ImageDataset,
+    teacher: Teacher | None,
+    deadline: float = math.inf,
+) -> Classifier:
+    return Classifier(network.to(memory_format=torch.channels_last), spec, options, train.targets, teacher, deadline)
 
 
 def _hardware(options: TrainOptions, classifier: Classifier) -> dict[str, Any]:
@@ -96,6 +134,9 @@ def _hardware(options: TrainOptions, classifier: Classifier) -> dict[str, Any]:
         "strategy": strategy,
         "sync_batchnorm": gpu and devices * nodes > 1,
         "precision": {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision],
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
     }
 
 
@@ -136,3 +177,22 @@ def quiet() -> Iterator[None]:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """With so many threads of torch; 0 leaves them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except SystemExit:  # What Lightning makes of an interrupt.
+        raise KeyboardInterrupt from None

@@ -31,6 +31,7 @@ _FLAGS = {"architecture": "arch", "learning_rate": "lr"}
 _ELSEWHERE = {"folder", "source", "seed", "fold", "draw", "excluded"}
 # What a run settles for itself.
 _UNSETTLED = {("size", 0), ("flips", "auto")}
+_TEACHER_SHARE = 0.9
 
 
 class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,6 +56,8 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         clip: largest norm of the gradient; 0 does not clip.
         schedule: of the learning rate, within each stage of the strategy.
         loss, label_smoothing: ``focal`` (gamma 2) weighs easy images down.
+        teacher: path of a checkpoint whose outputs are learned, and which chooses the best epoch; empty has none.
+        teacher_share: of the loss, what is the teacher's, 0..1; the rest is the labels'.
         balance: unequal classes: weighed in the ``loss``, drawn equally often by the ``sampler``, or left.
         augmentation, flips: what training may change in an image; see :mod:`medcompress.trained.learning.augmentation`.
             ``auto`` flips as the task's anatomy allows, and not at all where the task is not known.
@@ -62,7 +65,7 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             initial weights, and of the data where there are none.
         precision: ``auto`` is fp32 on a CPU and bf16 (or fp16) mixed on a GPU.
         cache: where decoded, resized images are kept; ``auto`` is memory up to 2 GiB, then disk.
-        patience: epochs without a better validation AUROC before training stops; 0 never stops early.
+        patience: epochs without a better one on the validation images before training stops; 0 never stops early.
         save_every: keep a checkpoint every so many epochs; 0 keeps the best and the last.
         positive: of two classes, the finding; empty chooses by name.
         seed: of weights, order, dropout and augmentation.
@@ -89,6 +92,8 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schedule: Schedule = "one-cycle"
     loss: Loss = "cross-entropy"
     label_smoothing: float = 0.0
+    teacher: str = ""
+    teacher_share: float = _TEACHER_SHARE
     balance: Balance = "loss"
     augmentation: Augmentation = "light"
     flips: Flips = "auto"
@@ -118,6 +123,10 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("a frozen backbone has no learning rate; leave backbone lr out")
         if self.weights_input != "library" and self.normalization != "auto":
             raise ValueError(f"{self.weights_input} weights bring their own normalization; leave that option out")
+        if not 0 <= self.teacher_share <= 1:
+            raise ValueError(f"teacher share {self.teacher_share} is outside 0..1")
+        if not self.teacher and self.teacher_share != _TEACHER_SHARE:
+            raise ValueError("a teacher share goes with a teacher")
         if self.batch_size < 2:
             raise ValueError("a batch has at least 2 images")
         if self.size and not 16 <= self.size <= 4096:

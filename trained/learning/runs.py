@@ -7,17 +7,18 @@ import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from ...runtime.errors import CheckpointError, DataError, MachineError
+from ...runtime.errors import CheckpointError, DataError, InputError, MachineError
 from ...runtime.records import from_json, to_json, write_whole
 from ..checkpoint import load_checkpoint
 from ..data.organize import TABLE, split_table
 from ..data.splits import Split
 from ..run_files import BEST, LAST, OPTIONS, RESUME, WARNINGS, stored
+from .distillation import Teacher
 from .options import TrainOptions
 
 # Disk a run needs, in sizes of its weights: best, last, resume (weights and two moments), one of them twice.
@@ -58,9 +59,15 @@ def state(out: Path) -> Literal["empty", "begun", "resumable", "finished", "stud
     return "finished" if "test_auroc" in metrics else "begun"
 
 
-def check_resume(out: Path) -> None:
-    """Raise a CheckpointError where ``resume.ckpt`` is not what Lightning left there."""
+def check_resume(out: Path, teacher: Teacher | None) -> None:
+    """Refuse a ``resume.ckpt`` that cannot be gone on with.
+
+    Raises:
+        CheckpointError: it is not what Lightning left there.
+        InputError: it learned another teacher.
+    """
     path = out / RESUME
+    stored: Any = None
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         whole = isinstance(stored, dict) and {"pytorch-lightning_version", "state_dict"} <= set(stored)
@@ -68,6 +75,11 @@ def check_resume(out: Path) -> None:
         whole = False
     if not whole:
         raise CheckpointError(f"{path}: is damaged; the best epoch so far is {out / BEST}, train anew in another --out")
+    if stored.get("teacher", "") != (teacher.digest if teacher is not None else ""):
+        raise InputError(
+            f"{out}: the teacher is not the one this training began with (its weights changed); restore that file, or "
+            "train anew in another --out"
+        )
 
 
 def refuse_other_data(out: Path, split: Split) -> None:

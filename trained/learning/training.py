@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from ...benchmarks.progress import console, leads, rank, stage
+from ...benchmarks.progress import console, leads, stage
 from ...benchmarks.statistics.metrics import scores, truth
 from ...runtime.decision import Decision
 from ...runtime.errors import InputError
 from ...runtime.preprocessing import Preprocessing
 from ..checkpoint import Checkpoint, load_checkpoint, rebuild, save_checkpoint
-from ..data.datasets import ImageDataset, choose_cache
+from ..data.datasets import ImageDataset, cached
 from ..data.screening import screen
 from ..data.splits import Split, moved, split_of
 from ..data.statistics import find_colour, mean_and_std
@@ -32,8 +31,9 @@ from ..run_files import BEST, LAST, RESUME, read_warnings
 from ..spec import ModelSpec
 from ..tasks import TASKS, USUAL_SIZE, decision_for
 from .callbacks import Keeper
+from .distillation import Teacher, teacher_of
 from .fitting import fit, refuse_hardware
-from .options import Cache, TrainOptions, command_of, refuse_changed
+from .options import TrainOptions, command_of, refuse_changed
 from .runs import (
     cannot_write,
     check_resume,
@@ -123,12 +123,14 @@ def _run(options: TrainOptions, out: Path, screened: tuple[str, ...] | None, *, 
     loaded: Loaded | None = None
     if resume:
         refuse_other_data(out, split)
-        check_resume(out)
         spec, warnings = load_checkpoint(out / LAST).spec, read_warnings(out)
+        teacher = _teacher(options, spec)
+        check_resume(out, teacher)
         network = build(spec)
     else:
         # The network first: an error in it is told before every image is read.
         spec, network, loaded = _initial(options, split)
+        teacher = _teacher(options, spec)
         if screened is None:
             source, split, found = screen(
                 options.source, split, skip_unreadable=options.skip_unreadable, drop_leaks=options.drop_leaks
@@ -141,7 +143,7 @@ def _run(options: TrainOptions, out: Path, screened: tuple[str, ...] | None, *, 
     _say_data(split, spec.decision, warnings)
     prepare_folder(out, options, split, warnings)
     refuse_full_disk(out, network)
-    with _datasets(split, spec.preprocessing, options.cache, out) as datasets:
+    with cached(split.parts, spec.preprocessing, out, options.cache) as datasets:
         if loaded is not None:
             spec = msgspec.structs.replace(spec, preprocessing=_normalization(options, loaded, datasets["train"]))
         for dataset in datasets.values():
@@ -150,11 +152,11 @@ def _run(options: TrainOptions, out: Path, screened: tuple[str, ...] | None, *, 
         keeper = Keeper(out, template, options.patience, options.save_every)
         opened = loggers(options.track, out, _topic(split), f"{out.parent.name}/{out.name}", _told(options))
         try:
-            fit(network, datasets, spec, options, keeper, opened, resume)
+            fit(network, datasets, spec, options, keeper, opened, resume, teacher)
             if leads():
                 _judge(options, split, datasets, keeper, opened, warnings)
         except KeyboardInterrupt:
-            raise interrupted(out, len(keeper.history)) from None
+            raise interrupted(out, keeper.epochs) from None
     return out / BEST
 
 
@@ -201,6 +203,13 @@ def _initial(options: TrainOptions, split: Split) -> tuple[ModelSpec, nn.Module,
     return spec, network, loaded
 
 
+def _teacher(options: TrainOptions, spec: ModelSpec) -> Teacher | None:
+    """The one the options name, for a network with this spec."""
+    if not options.teacher:
+        return None
+    return teacher_of(load_checkpoint(Path(options.teacher)), spec, options.teacher)
+
+
 def _normalization(options: TrainOptions, loaded: Loaded, train: ImageDataset) -> Preprocessing:
     """The preprocessing with mean and std: of the initial weights, of the data, or ImageNet's."""
     if options.normalization == "imagenet":
@@ -210,21 +219,6 @@ def _normalization(options: TrainOptions, loaded: Loaded, train: ImageDataset) -
     else:
         mean, std = loaded.mean, loaded.std
     return msgspec.structs.replace(train.preprocessing, mean=mean, std=std)
-
-
-@contextmanager
-def _datasets(split: Split, preprocessing: Preprocessing, asked: Cache, out: Path) -> Iterator[dict[str, ImageDataset]]:
-    """The three parts; their cache on the disk, if they need one, is removed at the end."""
-    cache = choose_cache(asked, sum(map(len, split.parts.values())), preprocessing)
-    files = {part: out / f".{part}-{rank()}.npy" for part in split.parts}
-    try:
-        yield {
-            part: ImageDataset(samples, preprocessing, cache=cache, name=f"{part} images", file=files[part])
-            for part, samples in split.parts.items()
-        }
-    finally:
-        for file in files.values():
-            file.unlink(missing_ok=True)
 
 
 def _told(options: TrainOptions) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from medcompress.trained.data import datasets
 from medcompress.trained.data.datasets import (
     EpochBatches,
     ImageDataset,
+    cached,
     in_order,
     loader,
     normalization_table,
@@ -89,3 +90,19 @@ def test_images_beyond_memory_go_to_the_disk(monkeypatch: pytest.MonkeyPatch):
     assert datasets.choose_cache("auto", 10, GREY) == "memory"
     assert datasets.choose_cache("auto", 11, GREY) == "disk"
     assert datasets.choose_cache("none", 11, GREY) == "none"
+
+
+@pytest.mark.parametrize(("asked", "files"), [("memory", 0), ("disk", 2), ("none", 0)])
+def test_what_lies_on_the_disk_is_removed_at_the_end(
+    tmp_path: Path, write_images: WriteImages, asked: datasets.Cache, files: int
+):
+    samples = find_samples(write_images(tmp_path / "images", {"A": 3, "B": 3}))
+    out = tmp_path / "out"
+    out.mkdir()
+    parts = {"train": samples[:8], "val": samples[8:]}
+    with pytest.raises(KeyboardInterrupt), cached(parts, GREY, out, asked) as found:
+        assert {name: len(dataset) for name, dataset in found.items()} == {"train": 8, "val": 4}
+        assert torch.equal(found["val"][[1]][0], ImageDataset(samples[8:], GREY)[[1]][0])
+        assert len(list(out.iterdir())) == files
+        raise KeyboardInterrupt
+    assert not list(out.iterdir())
