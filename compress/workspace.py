@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -86,6 +87,14 @@ class Workspace:
         unfinished.rename(folder)
         self._made.add(name)
         return folder, record
+
+    def room(self, name: str) -> Workspace:
+        """A folder in it with stages of its own."""
+        inner = copy.copy(self)
+        inner.folder = self.folder / name
+        inner.folder.mkdir(exist_ok=True)
+        inner._made = set()
+        return inner
 
     def has(self, name: str) -> bool:
         """Whether a stage is finished."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -11,6 +11,26 @@ from ..runtime.preprocessing import Preprocessing
 
 # Of which layers each is made: medcompress.trained.networks.heads.
 HeadKind: TypeAlias = Literal["linear", "mlp", "mlp-bn"]
+
+# Of one layer: the name of an attribute (``out_channels``, ``num_heads``) or of a tensor (``weight``) -> its size.
+LayerSizes: TypeAlias = dict[str, int | tuple[int, ...]]
+
+
+class PruningRound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One round of channels taken from a network.
+
+    Attributes:
+        asked: the target, as given: ``macs 0.25``.
+        importance: by which the channels were chosen.
+        macs, parameters: before it and after it; multiply-accumulates of one image.
+        layers: name of every layer it changed -> its sizes since.
+    """
+
+    asked: str
+    importance: str
+    macs: tuple[int, int]
+    parameters: tuple[int, int]
+    layers: dict[str, LayerSizes]
 
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,11 +43,13 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         decision: from the network's outputs to the answer; names the classes.
         head: what gives the outputs. ``linear``: the library's own classifier layer. ``mlp``: features -> 512 ->
             classes with dropout. ``mlp-bn``: features -> 512 -> 256 -> classes with BatchNorm and dropout.
-        pruning: torch-pruning's history, as JSON: the channels taken from the network, in order.
+        pruning: what was taken from the library's network, round after round.
+        shrunk: (height, width) the input is resampled to within the network; None takes it as it is.
     """
 
     architecture: str
     preprocessing: Preprocessing
     decision: Decision
     head: HeadKind = "linear"
-    pruning: tuple[Any, ...] = ()
+    pruning: tuple[PruningRound, ...] = ()
+    shrunk: tuple[int, int] | None = None

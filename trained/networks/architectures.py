@@ -11,10 +11,12 @@ import torchvision
 from torch import nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from ...runtime.errors import CheckpointError, InputError, MachineError
+from ...runtime.errors import InputError, MachineError
 from ..spec import ModelSpec
 from . import small_cnn
 from .heads import attach_head
+from .shrinking import shrink_input
+from .sizes import resize
 
 InitialWeights: TypeAlias = Literal["scratch", "imagenet"]
 
@@ -72,24 +74,24 @@ def build(spec: ModelSpec, weights: InitialWeights = "scratch") -> nn.Module:
 
     Raises:
         InputError: the library does not know the network, or cannot build it for this input.
-        CheckpointError: a pruned spec, which this version cannot rebuild.
+        CheckpointError: the spec's pruning does not fit the library's network.
         MachineError: the ImageNet weights cannot be downloaded here.
     """
-    if spec.pruning:
-        raise CheckpointError(
-            f"{spec.architecture}: was pruned, and this version of medcompress cannot rebuild pruned networks; "
-            "use the version that wrote it"
-        )
     library, _, name = resolve(spec.architecture).partition("/")
     builder = {"timm": _build_timm, "torchvision": _build_torchvision, "medcompress": _build_own}[library]
     try:
-        return attach_head(builder(name, spec, weights), spec.head, len(spec.decision.classes))
+        network = attach_head(builder(name, spec, weights), spec.head, len(spec.decision.classes))
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         height, width = spec.preprocessing.size
         raise InputError(
             f"{spec.architecture}: cannot be built for {spec.preprocessing.channels} x {height} x {width} input "
             f"({_first_line(error)}); try another --size or architecture"
         ) from error
+    for pruned in spec.pruning:
+        resize(network, pruned.layers)
+    if spec.shrunk:
+        shrink_input(network, spec.shrunk)
+    return network
 
 
 def check_forward(network: nn.Module, spec: ModelSpec) -> None:

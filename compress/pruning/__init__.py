@@ -1,0 +1,1 @@
+"""Fewer channels: which go, how many for a target, and what is learned back."""

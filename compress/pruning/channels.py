@@ -1,0 +1,241 @@
+"""Which channels of a network only go together: what torch-pruning's dependency graph is asked.
+
+A channel taken from one layer has to be taken from all that read it, and from all that are added to it. Fang et al.,
+DepGraph: Towards Any Structural Pruning, CVPR 2023, https://arxiv.org/abs/2301.12900. torch-pruning is asked for the
+graph, the groups and the cutting; what is chosen, and how many, is decided here.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch_pruning
+from timm.layers.attention import Attention
+from torch import nn
+
+from ...runtime.errors import InputError, MedcompressError
+from ...trained.networks.heads import last_layer
+
+_ROOTS = (nn.Conv2d, nn.Linear)
+# So many layers that cannot be pruned are named.
+_TOLD = 8
+# Gives every channel of a group its importance (channels,), None for a group that has none.
+Scorer = Callable[[Any], torch.Tensor | None]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that go together through several layers.
+
+    Attributes:
+        name: of the layer that makes them.
+        scope: groups of one scope have the same layers around them, so that their channels can be compared.
+        units: of which any number but all can go: the channels of each, as the layer counts them. A channel; the same
+            channel of each group of a grouped convolution; a head.
+        heads: they are heads of an attention.
+    """
+
+    name: str
+    scope: tuple[str, ...]
+    units: tuple[tuple[int, ...], ...]
+    heads: bool
+    _whole: Any
+
+    def importance(self, scorer: Scorer) -> torch.Tensor | None:
+        """(units,) of each unit, the mean over its channels."""
+        found = scorer(self._whole)
+        if found is None:
+            return None
+        return torch.stack([found[list(unit)].mean() for unit in self.units]).detach().cpu()
+
+
+class Channels:
+    """The groups of a network, and the knife.
+
+    Args:
+        network: of which the channels are taken, in place; on the CPU.
+        shape: (C, H, W) of an image.
+        keep: names of layers, with ``*`` and ``?``, whose channels all stay.
+
+    Raises:
+        InputError: a name of ``keep`` that no layer has.
+        MedcompressError: torch-pruning cannot follow the network.
+    """
+
+    def __init__(self, network: nn.Module, shape: Sequence[int], keep: Collection[str] = ()) -> None:
+        self._network = network
+        self._names = {module: name for name, module in network.named_modules()}
+        known: list[Any] = [each for each in network.modules() if _is_known(each)]
+        self._attentions = {each.qkv: each for each in known}
+        left = {last_layer(network)[1], *self._named(keep), *_unknown_attentions(network)}
+        for parameter in network.parameters():
+            parameter.requires_grad_(True)  # the graph is read off autograd's
+        a_head = list(_of_heads(network))
+        for parameter in a_head:
+            parameter.requires_grad_(False)  # not seen: torch-pruning takes a table of heads for one of channels
+        with torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                self._graph = torch_pruning.DependencyGraph().build_dependency(
+                    network.eval(), example_inputs=torch.zeros(1, *shape)
+                )
+            except Exception as error:
+                raise MedcompressError(
+                    f"this network cannot be pruned: torch-pruning cannot follow it ({_first_line(error)}); use "
+                    "another architecture"
+                ) from error
+            self.groups = tuple(self._readable(left))
+        for parameter in a_head:
+            parameter.requires_grad_(True)
+        if not self.groups:
+            raise MedcompressError(
+                "this network cannot be pruned: torch-pruning found no channels that can go; keep fewer layers, or use "
+                "another architecture"
+            )
+
+    def take(self, gone: Mapping[str, Sequence[int]]) -> None:
+        """Take units from groups, in place.
+
+        Args:
+            gone: name of the group -> numbers of the units.
+
+        Raises:
+            MedcompressError: torch-pruning cannot cut there.
+        """
+        for group in self.groups:
+            units = gone.get(group.name, ())
+            indices = sorted(index for unit in units for index in group.units[unit])
+            if not indices:
+                continue
+            root = group._whole[0].dep
+            try:
+                # Asked anew: what was cut before has changed the layers that share channels with this group.
+                cut = self._graph.get_pruning_group(root.target.module, root.handler, indices)
+                heads = {
+                    self._attentions[dep.target.module]
+                    for dep, _ in cut
+                    if dep.target.module in self._attentions and self._graph.is_out_channel_pruning_fn(dep.handler)
+                }
+                cut.prune()
+            except Exception as error:
+                raise _cannot(_first_line(error), [group.name]) from error
+            for attention in heads:
+                attention.num_heads -= len(units)
+                attention.attn_dim = attention.num_heads * attention.head_dim
+
+    def _named(self, patterns: Collection[str]) -> Iterator[nn.Module]:
+        for pattern in patterns:
+            found = [module for module, name in self._names.items() if fnmatch.fnmatchcase(name, pattern)]
+            if not found:
+                raise InputError(f"no layer is called {pattern}; medcompress sensitivity lists their names")
+            for module in found:
+                yield from module.modules()
+
+    def _readable(self, left: Collection[nn.Module]) -> Iterator[Group]:
+        """Every group none of whose makers is left out."""
+        seen: set[Any] = set()
+        wrong: dict[str, str] = {}
+        for layer in [each for each in self._graph.module2node if isinstance(each, _ROOTS) and each not in left]:
+            if layer in seen:
+                continue
+            handler = cast("Any", self._graph.get_pruner_of_module(layer)).prune_out_channels
+            try:
+                whole = self._whole(layer, handler, len(layer.weight))
+                seen.update(dep.target.module for dep, _ in whole if self._graph.is_out_channel_pruning_fn(dep.handler))
+                group = None if self._stays(whole, left) else self._group(whole)
+            except Exception as error:
+                wrong[self._names[layer]] = _first_line(error)
+                continue
+            if group is not None:
+                yield group
+        if wrong:
+            raise _cannot(next(iter(wrong.values())), list(wrong))
+
+    def _whole(self, layer: nn.Module, handler: Any, count: int) -> Any:
+        """torch-pruning's group of all of a layer's channels."""
+        whole = self._graph.get_pruning_group(layer, handler, list(range(count)))
+        for dep, indices in whole:
+            made = self._graph.is_out_channel_pruning_fn(dep.handler)
+            target = dep.target
+            there = (self._graph.get_out_channels if made else self._graph.get_in_channels)(target)
+            if there is not None and max(indices, default=0) >= there:
+                raise IndexError(
+                    f"channel {max(indices)} of the {there} of {self._names.get(target.module, 'a tensor')}"
+                )
+        return whole
+
+    def _stays(self, whole: Any, left: Collection[nn.Module]) -> bool:
+        makers = [dep.target.module for dep, _ in whole if self._graph.is_out_channel_pruning_fn(dep.handler)]
+        # torch's own attention computes its heads from the width of the stream.
+        return any(maker in left or isinstance(maker, nn.MultiheadAttention) for maker in makers)
+
+    def _group(self, whole: Any) -> Group:
+        layers = [dep.target.module for dep, _ in whole]
+        name = self._names[layers[0]]
+        if layers[0] in self._attentions:
+            return self._heads(name, self._attentions[layers[0]])
+        count = len(whole[0].idxs)
+        together = max((_channel_groups(layer) for layer in layers), default=1)
+        size = count // together
+        units = tuple(tuple(range(unit, count, size)) for unit in range(size))
+        return Group(name, self._scope(whole), units, False, whole)
+
+    def _heads(self, name: str, attention: Any) -> Group:
+        """By the layer behind the heads: its inputs lie head by head."""
+        count, dimensions = attention.proj.in_features, attention.head_dim
+        whole = self._whole(attention.proj, torch_pruning.prune_linear_in_channels, count)
+        units = tuple(tuple(range(first, first + dimensions)) for first in range(0, count, dimensions))
+        return Group(name, self._scope(whole), units, True, whole)
+
+    def _scope(self, group: Any) -> tuple[str, ...]:
+        """What lies around the channels, by kind: Fang et al., Isomorphic Pruning for Vision Models, ECCV 2024,
+        https://arxiv.org/abs/2407.04616."""
+        found = []
+        for dep, _ in group:
+            way = "out" if self._graph.is_out_channel_pruning_fn(dep.handler) else "in"
+            found.append(f"{type(dep.source.module).__name__} {type(dep.target.module).__name__} {way}")
+        return tuple(found)
+
+
+def _is_known(module: nn.Module) -> bool:
+    """Whether it is an attention whose heads can go one by one."""
+    known = type(module) is Attention and isinstance(getattr(module, "qkv", None), nn.Linear)
+    return known and cast("Any", module).gate is None and isinstance(cast("Any", module).norm, nn.Identity)
+
+
+def _unknown_attentions(network: nn.Module) -> Iterator[nn.Module]:
+    """The layers within other attentions, whose widths depend on the number of heads."""
+    for module in network.modules():
+        if hasattr(module, "num_heads") and not _is_known(module):
+            yield from (each for each in module.children() if isinstance(each, nn.Linear | nn.Conv2d))
+
+
+def _of_heads(network: nn.Module) -> Iterator[nn.Parameter]:
+    """Of attentions: what has one value a head, such as tables of relative positions."""
+    for module in network.modules():
+        if hasattr(module, "num_heads"):
+            yield from (each for each in module.parameters(recurse=False) if module.num_heads in each.shape)
+
+
+def _channel_groups(layer: nn.Module) -> int:
+    if isinstance(layer, nn.Conv2d):
+        return 1 if layer.groups == layer.out_channels else layer.groups
+    return layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
+
+
+def _cannot(why: str, layers: Sequence[str]) -> MedcompressError:
+    more = f" and {len(layers) - _TOLD} more" if len(layers) > _TOLD else ""
+    told = " ".join(f"--keep {name}" for name in layers[:_TOLD])
+    return MedcompressError(
+        f"torch-pruning cannot prune this network at {layers[0]} ({why}); leave out what it cannot: {told}{more} "
+        "(* and ? stand for any part of a name)"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,142 @@
+"""How small a network is to become, and which channels go for it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+import torch
+from torch import nn
+
+from ...runtime.errors import InputError
+from .channels import Channels, Group
+from .counting import count_macs, count_parameters
+from .selection import select
+
+Kind: TypeAlias = Literal["macs", "params", "latency-ms"]
+# What a network measures, of what the target is of.
+Measure: TypeAlias = Callable[[nn.Module], float]
+# Name of a group of channels -> which of its units go.
+Gone: TypeAlias = Mapping[str, Sequence[int]]
+
+# So far below the target is near enough.
+_NEAR = 0.02
+_HALVINGS = 10
+
+
+class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to be left.
+
+    Attributes:
+        kind: ``macs`` and ``params``: the share of the network's own, 0..1. ``latency-ms``: milliseconds of one
+            inference, batch 1, of the fastest form on this machine.
+    """
+
+    kind: Kind
+    value: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.value < (1 if self.kind != "latency-ms" else float("inf")):
+            limits = "above 0" if self.kind == "latency-ms" else "between 0 and 1, the share that is left"
+            raise InputError(f"--{self.kind} {self.value:g}: give a number {limits}")
+
+    def wanted(self, dense: float) -> float:
+        """What is to be measured at most.
+
+        Args:
+            dense: what is measured of the network as it is.
+        """
+        return self.value if self.kind == "latency-ms" else self.value * dense
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.value:g}"
+
+
+def measure_of(target: Target, shape: Sequence[int], latency: Measure | None = None) -> Measure:
+    """What a target is of, as a share of it or in milliseconds.
+
+    Args:
+        shape: (C, H, W) of an image.
+        latency: of a network, in milliseconds; for targets of that kind.
+    """
+    if target.kind == "macs":
+        return lambda network: count_macs(network, shape)
+    if target.kind == "params":
+        return count_parameters
+    assert latency is not None
+    return latency
+
+
+def solve(
+    network: nn.Module,
+    shape: Sequence[int],
+    scores: Mapping[str, torch.Tensor],
+    wanted: float,
+    measure: Measure,
+    keep: Collection[str] = (),
+) -> dict[str, list[int]]:
+    """The fewest channels whose going brings the network to what is wanted.
+
+    The share of channels is halved in on, then between the two nearest shares single groups are.
+
+    Args:
+        scores: of :func:`medcompress.compress.pruning.importance.scores_of`.
+        wanted: at most this is to be measured.
+
+    Raises:
+        InputError: it cannot be reached; the message says how near it can be.
+        MedcompressError: torch-pruning cannot prune the network.
+    """
+    groups = Channels(copy.deepcopy(network), shape, keep).groups
+
+    def found(gone: Gone) -> float:
+        tried = copy.deepcopy(network)
+        Channels(tried, shape, keep).take(gone)
+        return measure(tried)
+
+    least = select(groups, scores, 1.0)
+    nearest = found(least)
+    if nearest > wanted:
+        raise InputError(
+            f"cannot be pruned to {wanted:.4g}: with the fewest channels it may have, {nearest:.4g} is left; give a "
+            "target of at least that"
+        )
+    low, high, best = 0.0, 1.0, nearest
+    above: dict[str, list[int]] = {}
+    below = least
+    for _ in range(_HALVINGS):
+        if best >= wanted * (1 - _NEAR):
+            return below
+        middle = (low + high) / 2
+        gone = select(groups, scores, middle)
+        value = found(gone)
+        if value > wanted:
+            low, above = middle, gone
+        else:
+            high, below, best = middle, gone, value
+    return _between(groups, above, below, lambda gone: found(gone) <= wanted)
+
+
+def _between(groups: Sequence[Group], above: Gone, below: Gone, enough: Callable[[Gone], bool]) -> dict[str, list[int]]:
+    """Of the groups that differ, as few as are enough pruned as far as below, the last ones first."""
+    names = [group.name for group in groups if list(above.get(group.name, ())) != list(below.get(group.name, ()))]
+    few, many = 0, len(names)
+
+    def mixed(count: int) -> dict[str, list[int]]:
+        merged = {**above, **{name: below[name] for name in names[:count] if name in below}}
+        return {name: list(units) for name, units in merged.items()}
+
+    while many - few > 1:
+        middle = (few + many) // 2
+        if enough(mixed(middle)):
+            many = middle
+        else:
+            few = middle
+    return mixed(many)
+
+
+def rounds_to(target: float, start: float, count: int) -> list[float]:
+    """What is left after each of so many rounds, each taking the same share of what the one before left."""
+    return [start * (target / start) ** (number / count) for number in range(1, count + 1)]
