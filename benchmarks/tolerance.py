@@ -126,6 +126,11 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(said)
 
 
+# Where the network itself is another one, learned anew: what a single image may change by is not limited, for half of
+# two equally good networks' disagreements are corrections. Changed answers stay limited, and so does all else.
+BETWEEN_NETWORKS = Tolerance(probability_change=1.0)
+
+
 class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the margins were written down.
 

@@ -11,9 +11,11 @@ from typing import Any
 import click
 import msgspec
 
+from ..benchmarks.networks import Network
 from ..benchmarks.row import Row
 from ..benchmarks.statistics.assessment import Assessment
 from ..benchmarks.verdict import Outcome
+from ..compress.pruning.group_losses import Sensitivity
 from ..runtime.engines import Executed
 from ..runtime.hardware import Cpu
 from ..trained.data.organize import Part
@@ -23,7 +25,7 @@ class Optimized(msgspec.Struct, frozen=True):
     """``optimize --json``. ``variants`` holds every form that was tried, the reference among them.
 
     ``accepted``: an inconclusive form was let through by --accept-inconclusive. ``review``: the page with pictures of
-    the images whose answer changed; null where none did.
+    the images whose answer changed; null where none did. ``networks``: the pruned ones, ``checkpoints``: their files.
     """
 
     bundle: str
@@ -35,6 +37,8 @@ class Optimized(msgspec.Struct, frozen=True):
     accepted: bool
     cautions: tuple[str, ...]
     review: str | None
+    networks: tuple[Network, ...] = ()
+    checkpoints: tuple[str, ...] = ()
 
 
 class Benchmarked(msgspec.Struct, frozen=True):
@@ -139,6 +143,16 @@ class Described(msgspec.Struct, frozen=True):
     table: str | None
     organized: str | None
     leaks: tuple[str, ...] | None
+
+
+class Sensitive(msgspec.Struct, frozen=True):
+    """``sensitivity --json``. ``plot``: where --out left the picture; ``data``: the folder of the validation images."""
+
+    checkpoint: str
+    data: str
+    warnings: tuple[str, ...]
+    plot: str | None
+    sensitivity: Sensitivity
 
 
 def print_json(document: Any) -> None:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from ..runtime.errors import InputError
 from .documents import as_json_option, print_json
+from .duration import Duration
+
+if TYPE_CHECKING:
+    from ..compress.pruning.importance import Importance
+    from ..compress.pruning.target import Kind
 
 
 @click.command("optimize")
@@ -40,11 +47,25 @@ from .documents import as_json_option, print_json
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(min=0),
-    default=60.0,
+    type=Duration(),
+    default="60m",
     show_default=True,
-    help="Minutes for finding the INT8 forms; a step that was begun is finished.",
+    help="Time for pruning, recovery and finding the INT8 forms, 30m or 2h; a step that was begun is finished.",
 )
+@click.option("--macs", type=float, help="Prune to this share of the multiply-accumulates: 0.25.")
+@click.option("--params", type=float, help="Prune to this share of the parameters.")
+@click.option("--latency-ms", type=float, help="Prune until the fastest form takes so many milliseconds here.")
+@click.option("--epochs", type=click.IntRange(min=0), default=6, show_default=True, help="Of recovery after pruning.")
+@click.option("--rounds", type=click.IntRange(1, 20), help="Of pruning and recovery; by default by the target.")
+@click.option(
+    "--importance",
+    type=click.Choice(["magnitude", "taylor"]),
+    default="magnitude",
+    show_default=True,
+    help="By which channels are chosen: by their weights, or by what training images make of them.",
+)
+@click.option("--keep", multiple=True, metavar="LAYER", help="A layer whose channels all stay, with * and ?.")
+@click.option("--shrink-to", type=click.IntRange(16, 4096), help="Side in pixels the pruned network looks at.")
 @click.option(
     "--fine-tune/--no-fine-tune",
     default=True,
@@ -68,6 +89,14 @@ def command(
     accept_inconclusive: bool,
     calibration: int,
     budget: float,
+    macs: float | None,
+    params: float | None,
+    latency_ms: float | None,
+    epochs: int,
+    rounds: int | None,
+    importance: Importance,
+    keep: tuple[str, ...],
+    shrink_to: int | None,
     fine_tune: bool,
     review: bool,
     accept_leaks: bool,
@@ -80,11 +109,23 @@ def command(
     form passed, 1 none did (the FP32 bundle is kept), 2 wrong input, 3 something is missing.
     Stopped at any point, the same command goes on from its last finished stage.
     """
-    from ..benchmarks.tolerance import Tolerance, read_tolerance
+    from ..benchmarks.tolerance import BETWEEN_NETWORKS, Tolerance, read_tolerance
     from ..compress.optimize import optimize
     from ..compress.options import Options
+    from ..compress.pruning.options import Pruning
+    from ..compress.pruning.target import Target
 
-    margins, registration = read_tolerance(tolerance) if tolerance else (Tolerance(), None)
+    targets: dict[Kind, float | None] = {"macs": macs, "params": params, "latency-ms": latency_ms}
+    given = [Target(kind, value) for kind, value in targets.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(f"--{given[0].kind} and --{given[1].kind}: give one target of pruning")
+    unused = [f"--{name}" for name, value in (("rounds", rounds), ("keep", keep), ("shrink-to", shrink_to)) if value]
+    if unused and not given:
+        raise InputError(f"{unused[0]}: goes with a target of pruning; give --macs, --params or --latency-ms")
+    shrunk = (shrink_to, shrink_to) if shrink_to else None
+    pruning = Pruning(given[0], importance, rounds or 0, epochs, keep, shrunk) if given else None
+    usual = BETWEEN_NETWORKS if pruning else Tolerance()
+    margins, registration = read_tolerance(tolerance) if tolerance else (usual, None)
     outcome = optimize(
         Options(
             checkpoint=checkpoint,
@@ -102,6 +143,7 @@ def command(
             calibration=calibration,
             minutes=budget,
             fine_tune=fine_tune,
+            pruning=pruning,
             review=review,
         )
     )
@@ -120,6 +162,8 @@ def command(
                 accepted=report.accepted,
                 cautions=report.cautions,
                 review=str(outcome.review) if outcome.review else None,
+                networks=report.networks,
+                checkpoints=tuple(map(str, outcome.networks)),
             )
         )
     else:
@@ -131,6 +175,8 @@ def command(
         title = f"{report.model}; {report.held_out} held-out images; {report.threads} thread(s), {report.cpu.kind}"
         print_table(report.rows, title, report.chosen)
         click.echo(f"bundle: {outcome.bundle}\nreport: {outcome.bundle / 'report.html'}")
+        for network in outcome.networks:
+            click.echo(f"pruned checkpoint: {network}")
         if outcome.review:
             click.echo(f"for the reviewer, with pictures of the patients whose answer changed: {outcome.review}")
     return 0 if report.verdict == "pass" or report.accepted else 1

@@ -52,20 +52,18 @@ def assemble(
     rows = {row.name: row for row in report.rows if row.name in kept}
     proven = [candidate for candidate in candidates if candidate.name in rows]
     (reference,) = next(candidate for candidate in proven if candidate.name == report.reference).files
-    shutil.copyfile(reference, folder / REFERENCE_FILE)
+    places = {reference: REFERENCE_FILE}
+    for file in dict.fromkeys(file for candidate in proven for file in candidate.files):
+        places.setdefault(file, f"variants/{file.name}")
+        shutil.copyfile(file, folder / places[file])
     variants = []
     for candidate in proven:
-        names = (REFERENCE_FILE,)
-        if candidate.precision.startswith("int8"):
-            names = tuple(f"variants/{file.name}" for file in candidate.files)
-            for file, name in zip(candidate.files, names, strict=True):
-                shutil.copyfile(file, folder / name)
         variants.append(
             Variant(
                 name=candidate.name,
                 engine=candidate.engine,
                 precision=candidate.precision,
-                files=names,
+                files=tuple(places[file] for file in candidate.files),
                 requires=candidate.requires,
                 figures=_figures(rows[candidate.name]),
             )

@@ -50,8 +50,8 @@ def choose(
     """
     off = off or {}
     base = next(row for row in rows if row.name == REFERENCE)
-    compressed = {recipe.name for recipe in recipes if recipe.precision != "fp32"}
-    asked = any(recipe.quantized for recipe in recipes)
+    compressed = {recipe.name for recipe in recipes if recipe.compressed}
+    asked = any(recipe.quantized or recipe.network for recipe in recipes)
     tried = [row for row in rows if row.name in compressed and (asked or row.state != "not run here")]
     open_ = [row for row in tried if row.state == "inconclusive"]
     verdict: Outcome = "pass"

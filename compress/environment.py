@@ -18,6 +18,8 @@ _NEEDED = {
     "sklearn": "scikit-learn",
     "jinja2": "jinja2",
     "matplotlib": "matplotlib",
+    "torch_pruning": "torch-pruning",
+    "optuna": "optuna",
 }
 
 

@@ -14,20 +14,20 @@ import numpy as np
 
 from ..benchmarks.candidate import Candidate
 from ..benchmarks.data.labelled import Labelled
-from ..benchmarks.evaluation import Logits
 from ..benchmarks.row import Row
 from ..benchmarks.tolerance import Tolerance
 from ..benchmarks.trace import Step
 from ..runtime.decision import Decision
 from ..runtime.errors import EngineError
 from ..runtime.hardware import this_cpu
-from ..trained.checkpoint import Checkpoint, rebuild
+from ..trained.checkpoint import rebuild
 from ..trained.data.splits import Split
 from .int8.attempt import Yardstick, loaded, part_of
 from .int8.ladder import Ladder
 from .int8.plan import Plan
 from .int8.ranges import Ranges
 from .int8.sources import Sources, Tuner
+from .networks import Network
 from .options import Options
 from .recipes import Recipe
 from .workspace import Workspace
@@ -38,21 +38,22 @@ _IMAGES = 600
 
 @dataclass(frozen=True)
 class Trial:
-    """What INT8 forms are found with, before the gate: nothing of the test images.
+    """What forms are found with, before the gate: nothing of the test images.
 
     Attributes:
+        rendered: an .npy file of calibration images.
         decision: locked.
         images: for validation.
-        reference: the FP32 model's raw outputs on them.
+        deadline: of :func:`time.monotonic`: what is begun then is finished.
     """
 
-    checkpoint: Checkpoint
     split: Split
+    rendered: Path
     decision: Decision
     tolerance: Tolerance
     images: Labelled
-    reference: Logits
     options: Options
+    deadline: float
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ class Forms:
 
     @property
     def digest(self) -> str:
-        """Of how they were made: another one is another set of forms."""
-        return hashlib.sha256(msgspec.json.encode(self.plans, order="deterministic")).hexdigest()[:8]
+        """Of how they were made, and of which files: another one is another set of forms."""
+        files = [(each.name, [str(file) for file in each.files]) for each in self.candidates]
+        return hashlib.sha256(msgspec.json.encode((self.plans, files), order="deterministic")).hexdigest()[:8]
 
     def calibration_in_words(self, given: int, seed: int) -> str:
         """Of the images that were given for it, how many were needed."""
@@ -92,12 +94,8 @@ class Forms:
         return {name: plan.words for name, plan in self.plans.items()}
 
 
-def make_forms(workspace: Workspace, recipes: Sequence[Recipe], reference: Path, rendered: Path, trial: Trial) -> Forms:
-    """Every form, or a row that says why not.
-
-    Args:
-        reference: the FP32 ONNX file.
-        rendered: an .npy file of calibration images.
+def make_forms(workspace: Workspace, recipes: Sequence[Recipe], network: Network, trial: Trial) -> Forms:
+    """Every form of a network, or a row that says why not.
 
     Raises:
         DataError: the images cannot be calibrated on.
@@ -107,26 +105,24 @@ def make_forms(workspace: Workspace, recipes: Sequence[Recipe], reference: Path,
     plans: dict[str, Plan] = {}
     problems: dict[str, Row] = {}
     steps: list[Step] = []
-    deadline = time.monotonic() + 60 * trial.options.minutes
     ladders = [each.name for each in recipes if each.kind and not each.graph and not this_cpu().lacks(each.requires)]
-    sources = Sources(
-        workspace, reference, rendered, trial.checkpoint.spec.preprocessing, _tuner(workspace, trial, deadline)
-    )
+    preprocessing = network.checkpoint.spec.preprocessing
+    sources = Sources(workspace, network.reference, trial.rendered, preprocessing, _tuner(network, trial))
     if ladders:
         sources.plain()  # images that cannot be calibrated on are no fault of a form
     for recipe in recipes:
         lacks = this_cpu().lacks(recipe.requires)
         if not recipe.quantized:
-            made[recipe.name] = _candidate(recipe, (reference,))
+            made[recipe.name] = _candidate(recipe, (network.reference,))
         elif lacks:
             problems[recipe.name] = _problem(recipe, f"not run here: needs a CPU with {', '.join(lacks)}")
         elif not recipe.graph:
             siblings = [plans[each.name] for each in recipes if each.engine == recipe.engine and each.name in plans]
             # What one form does not need is left for the next ones.
             left = len(ladders) - ladders.index(recipe.name)
-            ends = time.monotonic() + (deadline - time.monotonic()) / left
+            ends = time.monotonic() + (trial.deadline - time.monotonic()) / left
             start = siblings[0] if siblings else None
-            files, plan, taken = _climb(workspace, recipe, list(made.values()), start, sources, trial, ends)
+            files, plan, taken = _climb(workspace, recipe, list(made.values()), start, sources, network, trial, ends)
             steps += taken
             if files:
                 made[recipe.name], plans[recipe.name] = _candidate(recipe, files), plan
@@ -145,22 +141,36 @@ def make_forms(workspace: Workspace, recipes: Sequence[Recipe], reference: Path,
     return replace(forms, ranges=ranges, ranges_file=source.ranges)
 
 
+def joined(parts: Sequence[Forms]) -> Forms:
+    """The forms of several networks as one; the ranges are of the last that has some."""
+    calibrated = next((part for part in reversed(parts) if part.ranges), parts[0])
+    return Forms(
+        tuple(each for part in parts for each in part.candidates),
+        tuple(each for part in parts for each in part.problems),
+        tuple(each for part in parts for each in part.steps),
+        {name: plan for part in parts for name, plan in part.plans.items()},
+        calibrated.ranges,
+        calibrated.ranges_file,
+    )
+
+
 def _climb(
     workspace: Workspace,
     recipe: Recipe,
     made: Sequence[Candidate],
     start: Plan | None,
     sources: Sources,
+    network: Network,
     trial: Trial,
     deadline: float,
 ) -> tuple[tuple[Path, ...], Plan, list[Step]]:
     """The files of the form the ladder found, none where it found none; how it was made; and the steps."""
-    options, spec = trial.options, trial.checkpoint.spec
+    options, spec = trial.options, network.checkpoint.spec
     # Another goal is another ladder, and other validation images another yardstick.
     goal = hashlib.sha256(msgspec.json.encode(trial.tolerance, order="deterministic")).hexdigest()[:8]
 
     with tempfile.TemporaryDirectory(dir=workspace.folder) as folder:
-        images, expected = part_of(trial.images, trial.reference, _IMAGES, Path(folder))
+        images, expected = part_of(trial.images, network.expected, _IMAGES, Path(folder))
         rival = _rival(recipe, made, options.threads)
         yardstick = Yardstick(
             spec.preprocessing, trial.decision, trial.tolerance, images, expected, options.threads, rival
@@ -184,7 +194,7 @@ def _rival(recipe: Recipe, made: Sequence[Candidate], threads: int) -> Candidate
     return made[0]
 
 
-def _tuner(workspace: Workspace, trial: Trial, deadline: float) -> Tuner | None:
+def _tuner(network: Network, trial: Trial) -> Tuner | None:
     """Writes the FP32 ONNX file of the network trained on with its quantization in place."""
     if not trial.options.fine_tune:
         return None
@@ -193,10 +203,10 @@ def _tuner(workspace: Workspace, trial: Trial, deadline: float) -> Tuner | None:
         from .export import export
         from .int8.fine_tuning import fine_tune
 
-        seconds = (deadline - time.monotonic()) / 2  # the forms that follow need the rest
-        tuned = fine_tune(trial.checkpoint, trial.split, path.parent, seconds=seconds)
+        seconds = (trial.deadline - time.monotonic()) / 2  # the forms that follow need the rest
+        tuned = fine_tune(network.checkpoint, trial.split, path.parent, seconds=seconds)
         pixels = np.load(trial.images.rendered, mmap_mode="r", allow_pickle=False)[:16]
-        normalize = trial.checkpoint.spec.preprocessing.normalize
+        normalize = network.checkpoint.spec.preprocessing.normalize
         export(rebuild(tuned), np.stack([normalize(np.asarray(each)) for each in pixels]), path)
 
     return tune

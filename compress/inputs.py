@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..benchmarks.data.subgroups import Grouping, group_samples
 from ..benchmarks.progress import stage as say
-from ..runtime.errors import DataError, MachineError
+from ..runtime.errors import DataError, InputError, MachineError
 from ..runtime.hardware import this_cpu
 from ..trained.checkpoint import Checkpoint
 from ..trained.data.splits import Split, located, split_of
@@ -45,6 +45,16 @@ def find_groupings(checkpoint: Checkpoint, split: Split, options: Options) -> tu
     source = located(checkpoint.data, options.data, options.checkpoint)
     table = Path(source.table) if source.table else None
     return group_samples(split.test, split.folder, subgroups, table, source.image_column)
+
+
+def check_shrunk(checkpoint: Checkpoint, options: Options) -> None:
+    """Raise an InputError where the network would look at more than the image, or skip pixels of it."""
+    shrunk = options.pruning.shrunk if options.pruning else None
+    size = checkpoint.spec.preprocessing.size
+    if shrunk and any(not side / 2 <= small <= side for small, side in zip(shrunk, size, strict=True)):
+        raise InputError(
+            f"--shrink-to {shrunk[0]}: images are {size[0]} x {size[1]}; give a side between half of that and all of it"
+        )
 
 
 def check_cpu(recipes: Sequence[Recipe]) -> None:

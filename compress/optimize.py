@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from ..benchmarks.candidate import Candidate
 from ..benchmarks.cautions import cautions_of
 from ..benchmarks.data.checks import Checks, check_data
 from ..benchmarks.data.labelled import label_samples, labelled
@@ -27,25 +28,25 @@ from ..benchmarks.statistics.operating import rule_words
 from ..benchmarks.tolerance import registered
 from ..benchmarks.versions import versions
 from ..benchmarks.weighing import weigh
-from ..runtime.bundle import REFERENCE_FILE, Calibration, publish
+from ..runtime.bundle import Calibration, publish
 from ..runtime.errors import InputError
 from ..runtime.hardware import this_cpu
-from ..trained.checkpoint import Checkpoint, load_checkpoint, rebuild
+from ..trained.checkpoint import Checkpoint, load_checkpoint
 from ..trained.data.splits import Split
 from . import calibration
 from .assembly import assemble
 from .choice import choose
 from .environment import check_disk, check_packages
-from .forms import Trial, make_forms
+from .forms import Trial
 from .history import measured_before
-from .inputs import check_cpu, find_data, find_groupings
+from .inputs import check_cpu, check_shrunk, find_data, find_groupings
+from .lean import Lean, leave_networks, make_lean
+from .networks import make_network
 from .options import Options, command_of
 from .overflows import overflows_of
 from .recipes import REFERENCE, Recipe, select
 from .review import write_review
 from .workspace import Workspace
-
-_PARITY_IMAGES = 16
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -54,16 +55,22 @@ class Outcome(msgspec.Struct, frozen=True):
     Attributes:
         review: the report with pictures of the images whose answer changed: patient data, so beside the bundle and not
             in it. None where no answer changed, or none was asked for.
+        networks: checkpoints of the pruned networks, beside the bundle: they train, prune and compress on.
     """
 
     bundle: Path
     report: Report
     review: Path | None
+    networks: tuple[Path, ...] = ()
 
 
-class _Export(msgspec.Struct):
-    parity: float
-    opset: int
+@dataclass(frozen=True)
+class _Made:
+    """``test``: an .npy file of the rendered test images."""
+
+    report: Report
+    lean: Lean
+    test: Path
 
 
 class _Moment(msgspec.Struct):
@@ -95,6 +102,7 @@ def optimize(options: Options) -> Outcome:
     checkpoint = load_checkpoint(options.checkpoint)
     split = find_data(checkpoint, options)
     groupings = find_groupings(checkpoint, split, options)
+    check_shrunk(checkpoint, options)
     check_rule(checkpoint.spec.decision, options.tolerance.threshold)
     digest = hashlib.sha256(options.checkpoint.read_bytes()).hexdigest()
     destination = (options.out or _default_out(options)).absolute()
@@ -102,7 +110,7 @@ def optimize(options: Options) -> Outcome:
         raise InputError(f"--threads {options.threads}: at least 1 is needed")
     if not options.minutes >= 0:
         raise InputError(f"--budget {options.minutes}: give a number of minutes")
-    if options.int8:
+    if options.int8 or options.pruning:
         calibration.require_enough(split.train)
     # Not the tolerance: when the test images were first answered is to be remembered, whatever the margins are now.
     key = {
@@ -122,14 +130,16 @@ def optimize(options: Options) -> Outcome:
     workspace = Workspace(destination, key, replace=options.replace)
     try:
         seen = measured_before(destination, digest, split.fingerprint)
-        report, candidates, rendered = _run(workspace, checkpoint, digest, split, groupings, recipes, seen, options)
+        made = _run(workspace, checkpoint, digest, split, groupings, recipes, seen, options)
         publish(workspace.folder / "bundle", destination)
-        review = write_review(destination, report, checkpoint, split, candidates, rendered, options)
+        networks = leave_networks(destination, made.lean)
+        candidates = made.lean.forms.candidates
+        review = write_review(destination, made.report, checkpoint, split, candidates, made.test, options)
     except BaseException:
         workspace.close()
         raise
     workspace.remove()
-    return Outcome(options.out or _default_out(options), report, review)
+    return Outcome(options.out or _default_out(options), made.report, review, networks)
 
 
 def _run(
@@ -141,7 +151,7 @@ def _run(
     recipes: Sequence[Recipe],
     seen: str,
     options: Options,
-) -> tuple[Report, Sequence[Candidate], Path]:
+) -> _Made:
     preprocessing, decision = checkpoint.spec.preprocessing, checkpoint.spec.decision
     parts = {"test": split.test, "val": split.val}
     tolerance, threads = options.tolerance, options.threads
@@ -154,22 +164,9 @@ def _run(
         render_all([sample.path for sample in chosen], preprocessing, "Reading", folder / "images.npy")
         return Calibration(options.seed, tuple(pixel_hashes(chosen)), count_by_class(chosen, split.classes))
 
-    def export(folder: Path) -> _Export:
-        from .export import export
-
-        images = np.stack([preprocessing.normalize(pixels) for pixels in rendered[:_PARITY_IMAGES]])
-        made = export(rebuild(checkpoint), images, folder / REFERENCE_FILE)
-        return _Export(made.parity, made.opset)
-
     def render(folder: Path) -> _Moment:
         for part, samples in parts.items():
             label_samples(samples, decision, preprocessing, folder / f"{part}.npy", f"Reading the {part} images")
-        return _Moment(_now())
-
-    def refer(folder: Path) -> _Moment:
-        candidate = Candidate(REFERENCE, "onnxruntime", "fp32", (reference,))
-        found = answer([candidate], REFERENCE, preprocessing, {"val": images / "val.npy"}, threads)
-        save_logits(folder / "logits.npz", found.logits)
         return _Moment(_now())
 
     def measure(folder: Path) -> _Rows:
@@ -182,15 +179,14 @@ def _run(
     _, checks = workspace.stage("check", "Comparing training and held-out images", Checks, check)
     calibrated, record = workspace.stage("calibrate", "Choosing calibration images", Calibration, calibrate)
     rendered = np.load(calibrated / "images.npy", mmap_mode="r")
-    exported, parity = workspace.stage("export", "Exporting to ONNX", _Export, export)
-    reference = exported / REFERENCE_FILE
     images, _ = workspace.stage("images", "Reading validation and test images", _Moment, render)
     test, val = (labelled(samples, decision, images / f"{part}.npy") for part, samples in parts.items())
-    referred, _ = workspace.stage("reference", "Answering the validation images", _Moment, refer)
-    expected = read_logits(referred / "logits.npz")["val"][REFERENCE]
-    decision = locked(decision, tolerance, val, expected)
-    trial = Trial(checkpoint, split, decision, tolerance, val, expected, options)
-    forms = make_forms(workspace, recipes, reference, calibrated / "images.npy", trial)
+    dense = make_network(workspace, checkpoint, rendered, val.rendered, threads)
+    decision = locked(decision, tolerance, val, dense.expected)
+    deadline = time.monotonic() + 60 * options.minutes
+    trial = Trial(split, calibrated / "images.npy", decision, tolerance, val, options, deadline)
+    lean = make_lean(workspace, recipes, dense, rendered, trial)
+    forms = lean.forms
     _, first = workspace.stage("look", "Going on to the test images", _Moment, lambda _: _Moment(_now()))
     folder, found = workspace.stage(
         f"measure-{forms.digest}", f"Measuring {len(forms.candidates)} variants", _Rows, measure
@@ -201,7 +197,7 @@ def _run(
     rows = (*rows, *forms.problems)
     chances = {name: decision.probabilities(found) for name, found in answers.logits["val"].items()}
     off = {name: float(np.abs(each - chances[REFERENCE]).mean()) for name, each in chances.items()}
-    choice = choose(rows, evidence, recipes, accept_inconclusive=options.accept_inconclusive, off=off)
+    choice = choose(rows, evidence, lean.recipes, accept_inconclusive=options.accept_inconclusive, off=off)
     counts = count_by_class(split.test, split.classes)
     report = Report(
         schema=REPORT_SCHEMA,
@@ -235,7 +231,7 @@ def _run(
             "checkpoint": f"{options.checkpoint.name}, sha256 {digest}",
             "split": split.fingerprint,
             "data": f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test images",
-            "export": f"opset {parity.opset}, parity with torch {parity.parity:.1e} of the largest logit",
+            "export": dense.exported,
             "calibration": forms.calibration_in_words(len(record.sha256), record.seed),
             **({"INT8 forms": forms.plans_in_words} if forms.plans else {}),
             "data checks": checks.words,
@@ -244,6 +240,8 @@ def _run(
         },
         checks=msgspec.structs.replace(checks, notes=split.warnings),
         steps=forms.steps,
+        networks=lean.networks,
+        trials=lean.trials,
         overflows=overflows_of(workspace, forms, choice.chosen, preprocessing, rendered),
     )
     say("Writing the bundle")
@@ -252,7 +250,7 @@ def _run(
     record = Calibration(record.seed, record.sha256[:used], count_by_class(chosen[:used], split.classes))
     made = forms.candidates
     assemble(workspace.folder / "bundle", spec, report, choice.kept, made, record, rendered, forms.ranges_file)
-    return report, forms.candidates, test.rendered
+    return _Made(report, lean, test.rendered)
 
 
 def _now() -> str:
@@ -260,5 +258,6 @@ def _now() -> str:
 
 
 def _default_out(options: Options) -> Path:
-    suffix = "int8" if options.int8 else "float"
-    return options.checkpoint.with_name(f"{options.checkpoint.stem}-{suffix}")
+    parts = [options.pruning.name] if options.pruning else []
+    parts += ["int8"] if options.int8 else [] if parts else ["float"]
+    return options.checkpoint.with_name("-".join([options.checkpoint.stem, *parts]))

@@ -8,6 +8,7 @@ import msgspec
 
 from ..benchmarks.tolerance import Registration, Tolerance
 from .calibration import IMAGES
+from .pruning.options import Pruning
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -25,8 +26,9 @@ class Options(msgspec.Struct, frozen=True):
         accept_leaks: go on where training images are among the held-out ones; the report says so.
         accept_inconclusive: let a form through that is not shown to be as good, where none is; the report says so.
         calibration: training images that INT8 ranges are taken from, at most.
-        minutes: for finding the INT8 forms; a step that was begun is finished.
+        minutes: for pruning, recovering and finding the INT8 forms; a step that was begun is finished.
         fine_tune: train the network on with its quantization in place, where no cheaper step is enough.
+        pruning: what to take from the network first; None leaves it as it is.
         review: leave the report with pictures of the images whose answer changed beside the bundle.
     """
 
@@ -46,12 +48,14 @@ class Options(msgspec.Struct, frozen=True):
     calibration: int = IMAGES
     minutes: float = 60.0
     fine_tune: bool = True
+    pruning: Pruning | None = None
     review: bool = True
 
 
 def command_of(options: Options) -> str:
     """What was asked for, without the folders of this machine."""
     words = ["medcompress optimize", options.checkpoint.name, *(["--int8"] if options.int8 else [])]
+    words += _pruning(options.pruning) if options.pruning else []
     words += [f"--target {','.join(options.targets)}", f"--threads {options.threads}"]
     if options.registration is not None:
         words.append(f"--tolerance {options.registration.source}")
@@ -61,3 +65,15 @@ def command_of(options: Options) -> str:
         f"--{name.replace('_', '-')}" for name in ("accept_leaks", "accept_inconclusive") if getattr(options, name)
     ]
     return " ".join(words)
+
+
+def _pruning(asked: Pruning) -> list[str]:
+    usual = Pruning(asked.target)
+    words = [f"--{asked.target.kind} {asked.target.value:g}"]
+    words += [
+        f"--{name} {getattr(asked, name)}"
+        for name in ("importance", "rounds", "epochs")
+        if getattr(asked, name) != getattr(usual, name)
+    ]
+    words += [f"--keep {name}" for name in asked.keep]
+    return words + ([f"--shrink-to {asked.shrunk[0]}"] if asked.shrunk else [])

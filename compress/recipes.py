@@ -21,6 +21,7 @@ class Recipe(msgspec.Struct, frozen=True):
         kind: for INT8: the kind of CPU its graph is made for.
         graph: name of the recipe whose graph it runs, in another precision.
         targets: kinds of CPU it is made for; empty for all.
+        network: name of the pruned network it is a form of; empty for the dense one.
     """
 
     name: str
@@ -30,6 +31,17 @@ class Recipe(msgspec.Struct, frozen=True):
     kind: Kind | None = None
     graph: str = ""
     targets: tuple[str, ...] = ()
+    network: str = ""
+
+    def of(self, network: str) -> Recipe:
+        """The same form of a pruned network, under a name of its own."""
+        graph = self.graph and f"{network}-{self.graph}"
+        return msgspec.structs.replace(self, name=f"{network}-{self.name}", graph=graph, network=network)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether it is less than the FP32 model."""
+        return bool(self.network) or self.precision != "fp32"
 
     @property
     def quantized(self) -> bool:

@@ -12,22 +12,20 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from ...benchmarks.candidate import Candidate
 from ...benchmarks.progress import stage, track
-from ...benchmarks.timing.latency import Latency, measure
-from ...benchmarks.timing.worker import Worker
+from ...benchmarks.timing.latency import Latency
 from ...runtime.decision import Decision
 from ...runtime.errors import EngineError, MedcompressError
 from ...runtime.hardware import this_cpu
 from ...runtime.preprocessing import Preprocessing
 from ..plain import make_plain
 from ..recipes import REFERENCE, select
+from ..speed import time_forms
 from .peers import make_peers
 
 # Network -> its name in timm, its side in pixels, and the goal.
@@ -82,29 +80,14 @@ def time_network(network: str, threads: int, folder: Path) -> Line:
     ours = make_plain(reference, rendered, preprocessing, select(("cpu-vnni",), int8=True), folder)
     stage(f"{network}: making the peers'")
     peers = make_peers(reference, images, folder)
-    found = _time([*ours, *peers], preprocessing, threads)
+    rounds = track(range(_ROUNDS), "Timing all forms in turn", _ROUNDS)
+    found = time_forms([*ours, *peers], preprocessing.shape, threads, rounds)
     ms = {form: each.p50_ms for form, each in found.items() if isinstance(each, Latency)}
     failed = {form: str(each) for form, each in found.items() if isinstance(each, EngineError)}
     others = (REFERENCE, *_FLOATS, *(peer.name for peer in peers))
     chosen = min((form.name for form in ours if form.name in ms), key=lambda form: ms[form])
     peer = min((form for form in others if form in ms), key=lambda form: ms[form])
     return Line(network, goal, ms, failed, chosen, peer)
-
-
-def _time(candidates: list[Candidate], preprocessing: Preprocessing, threads: int) -> dict[str, Latency | EngineError]:
-    found: dict[str, Latency | EngineError] = {}
-    with ExitStack() as stack:
-        workers = {}
-        for each in candidates:
-            worker = stack.enter_context(Worker(each.command))
-            try:
-                worker.load(each.engine, each.files, each.precision, threads)
-                worker.time((1, *preprocessing.shape), 0.0, 1)
-                workers[each.name] = worker
-            except EngineError as error:
-                found[each.name] = error
-        rounds = track(range(_ROUNDS), "Timing all forms in turn", _ROUNDS)
-        return found | measure(workers, preprocessing.shape, rounds)
 
 
 def _export(name: str, preprocessing: Preprocessing, images: list[np.ndarray], path: Path) -> None:

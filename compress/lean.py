@@ -1,0 +1,129 @@
+"""Networks with less in them, beside the dense one: pruned as asked for, or the best the search found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from ..benchmarks import networks as told
+from ..benchmarks.progress import stage as say
+from ..trained.checkpoint import Checkpoint, save_checkpoint
+from .forms import Forms, Trial, joined, make_forms
+from .networks import Network, make_network
+from .pruning.options import Pruning
+from .pruning.rounds import Pruned, prune_in_rounds
+from .recipes import Recipe
+from .speed import fastest
+from .workspace import Workspace
+
+# Of the time that is left, pruning and recovery may take so much: the forms need the rest.
+_SHARE = 0.75
+# Images a network is timed with.
+_TIMED = 8
+
+
+@dataclass(frozen=True)
+class Lean:
+    """Pruned networks and their forms.
+
+    Attributes:
+        checkpoints: name of a network -> its checkpoint.
+        networks: how each was made, for the report.
+        trials: what the search looked at; empty where there was none.
+    """
+
+    forms: Forms
+    recipes: tuple[Recipe, ...]
+    checkpoints: dict[str, Checkpoint]
+    networks: tuple[told.Network, ...]
+    trials: tuple[told.Trial, ...] = ()
+
+
+def make_lean(
+    workspace: Workspace, recipes: Sequence[Recipe], dense: Network, rendered: npt.NDArray[np.uint8], trial: Trial
+) -> Lean:
+    """The forms of the dense network, or of a pruned one as it was asked for, with the dense reference.
+
+    Args:
+        rendered: calibration images.
+
+    Raises:
+        InputError: the target cannot be reached.
+        MedcompressError: the network cannot be pruned, or its recovery diverges.
+        DataError: the images cannot be calibrated on.
+        OSError: the disk is full.
+    """
+    asked = trial.options.pruning
+    if asked is None:
+        return Lean(make_forms(workspace, recipes, dense, trial), tuple(recipes), {}, ())
+    say(f"Pruning to {asked.target}")
+    room = workspace.room(f"{asked.name}-{asked.digest}")
+    preprocessing = dense.checkpoint.spec.preprocessing
+
+    def latency(network: nn.Module) -> float:
+        return fastest(network, preprocessing, rendered[:_TIMED], recipes, trial.options.threads)[1]
+
+    now = time.monotonic()
+    ends = now + _SHARE * (trial.deadline - now)
+    found = prune_in_rounds(room, dense.checkpoint, trial.split, asked, latency=latency, deadline=ends)
+    made, own = _forms(room, recipes, asked.name, found.checkpoint, rendered, trial)
+    reference = make_forms(workspace, recipes[:1], dense, trial)
+    told_of = (_told(asked, dense.checkpoint, found),)
+    return Lean(joined([reference, made]), (recipes[0], *own), {asked.name: found.checkpoint}, told_of)
+
+
+def leave_networks(destination: Path, lean: Lean) -> tuple[Path, ...]:
+    """Save the pruned checkpoints beside the bundle, and say where."""
+    folder = destination.with_name(f"{destination.name}-networks")
+    files = {folder / f"{name}.pth": checkpoint for name, checkpoint in lean.checkpoints.items()}
+    for file, checkpoint in files.items():
+        folder.mkdir(exist_ok=True)
+        save_checkpoint(file, checkpoint)
+    return tuple(files)
+
+
+def _forms(
+    room: Workspace,
+    recipes: Sequence[Recipe],
+    name: str,
+    checkpoint: Checkpoint,
+    rendered: npt.NDArray[np.uint8],
+    trial: Trial,
+) -> tuple[Forms, list[Recipe]]:
+    network = make_network(room, checkpoint, rendered, trial.images.rendered, trial.options.threads, name)
+    own = [recipe.of(name) for recipe in recipes]
+    return make_forms(room, own, network, trial), own
+
+
+def _told(asked: Pruning, dense: Checkpoint, found: Pruned) -> told.Network:
+    """As the report tells it: the rounds that were made now, not those of a network that was pruned before."""
+    rounds = found.checkpoint.spec.pruning[len(dense.spec.pruning) :]
+    return told.Network(
+        name=asked.name,
+        macs=(rounds[0].macs[0], rounds[-1].macs[1]),
+        parameters=(rounds[0].parameters[0], rounds[-1].parameters[1]),
+        looks_at=asked.shrunk,
+        rounds=tuple(
+            told.Round(
+                asked=each.asked,
+                importance=each.importance,
+                macs=each.macs,
+                parameters=each.parameters,
+                epochs=len(history) - 1,
+                auroc=(history[0]["val_auroc"], _best(history)["val_auroc"]),
+                distance=(history[0]["val_distance"], _best(history)["val_distance"]),
+            )
+            for each, history in zip(rounds, found.histories, strict=True)
+        ),
+        seconds=found.seconds,
+    )
+
+
+def _best(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    return min(history, key=lambda row: (row["val_distance"], row["val_loss"]))

@@ -1,0 +1,78 @@
+"""How fast a network is on this machine: exported, every form of it made in the plainest way, and timed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from ..benchmarks.candidate import Candidate
+from ..benchmarks.timing.latency import Latency, measure
+from ..benchmarks.timing.worker import Worker
+from ..runtime.errors import EngineError, MachineError
+from ..runtime.preprocessing import Preprocessing
+from .plain import make_plain
+from .recipes import Recipe
+
+_ROUNDS = 4
+
+
+def time_forms(
+    candidates: Sequence[Candidate], shape: Sequence[int], threads: int, rounds: Iterable[int] = range(_ROUNDS)
+) -> dict[str, Latency | EngineError]:
+    """Each form's latency, in turn, in a process of its own; or why it did not run.
+
+    Args:
+        shape: (C, H, W) of an image.
+        rounds: an iterable, so that a caller can show progress.
+    """
+    found: dict[str, Latency | EngineError] = {}
+    with ExitStack() as stack:
+        workers = {}
+        for each in candidates:
+            worker = stack.enter_context(Worker(each.command))
+            try:
+                worker.load(each.engine, each.files, each.precision, threads)
+                worker.time((1, *shape), 0.0, 1)
+                workers[each.name] = worker
+            except EngineError as error:
+                found[each.name] = error
+        return found | measure(workers, shape, rounds)
+
+
+def fastest(
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    rendered: npt.NDArray[np.uint8],
+    recipes: Sequence[Recipe],
+    threads: int,
+) -> tuple[str, float]:
+    """Name of the fastest form of a network, and its median latency in milliseconds, batch 1.
+
+    INT8 forms have the plainest ranges: what they are is no matter for the time.
+
+    Args:
+        rendered: a few images (N, H, W) or (N, H, W, 3).
+        threads: of one inference.
+
+    Raises:
+        MedcompressError: torch cannot export the network.
+        MachineError: no form of it runs here.
+    """
+    from .export import export
+
+    with tempfile.TemporaryDirectory(prefix="medcompress-") as folder:
+        reference = Path(folder) / "model.onnx"
+        export(network, np.stack([preprocessing.normalize(pixels) for pixels in rendered]), reference)
+        forms = make_plain(reference, rendered, preprocessing, recipes, Path(folder))
+        found = time_forms(forms, preprocessing.shape, threads)
+    times = {name: each.p50_ms for name, each in found.items() if isinstance(each, Latency)}
+    if not times:
+        raise MachineError(f"no form of the network runs on this machine ({next(iter(found.values()))})")
+    name = min(times, key=lambda form: times[form])
+    return name, times[name]
