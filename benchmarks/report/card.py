@@ -16,8 +16,10 @@ from .int8_tables import overflow_words, trails
 from .limits import limits
 from .loss_tables import class_tables, group_table
 from .markdown import bullets, escaped, facts, text_table
+from .network_tables import TAKEN_OUT, network_table, pruning_words
 from .record import Report
 from .report_tables import age, check_facts, margin_table, variant_table
+from .search_tables import search_words
 from .words import RESEARCH_USE, count, locked_rule, machine, meaning, moment, noun, plain, plural, verdict_word
 
 _NOT_RECORDED = "Not recorded by medcompress; whoever gives the model away has to add it."
@@ -46,6 +48,7 @@ def render_card(report: Report, spec: Mapping[str, Any]) -> str:
         *(f"**Caution:** {escaped(caution)}" for caution in report.cautions),
         "## Model details",
         facts(_details(report, spec)),
+        *((TAKEN_OUT, text_table(network_table(report))) if report.networks else ()),
         "## Intended use",
         bullets(map(escaped, _use(report))),
         "## Factors",
@@ -69,7 +72,6 @@ def render_card(report: Report, spec: Mapping[str, Any]) -> str:
 
 def _details(report: Report, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     preprocessing = spec.get("preprocessing")
-    pruned = spec.get("pruning")
     chosen = next((row for row in report.rows if row.name == report.chosen), None)
     runs = "not known" if chosen is None else f"{report.chosen}, {chosen.precision} on {chosen.engine}"
     found = next((each.said for each in trails(report) if each.form == report.chosen), "")
@@ -84,7 +86,8 @@ def _details(report: Report, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
         *((("on a CPU without VNNI", overflow_words(report)),) if report.overflows else ()),
         ("compressed from", report.reference),
         ("preprocessing", plain(preprocessing) if preprocessing else "not known"),
-        ("pruning", "not known" if pruned is None else plain(pruned) or "none"),
+        ("pruning", pruning_words(report, spec)),
+        *((("search", search_words(report)),) if report.trials else ()),
         ("decision", locked_rule(report.rule, report.decision)),
         ("checkpoint", plain(report.provenance.get("checkpoint", "not known"))),
         ("made", f"{moment(report.created)} with {plain(versions) if versions else 'versions that are not known'}"),

@@ -1,4 +1,7 @@
-"""The page's pictures: the reference and one variant laid over each other, and all variants side by side."""
+"""The page's pictures: the reference and one variant laid over each other, and all variants side by side.
+
+What is given for what, speed or size for accuracy, is drawn in :mod:`medcompress.benchmarks.report.pareto`.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from ..evidence import Curve, Evidence
 from ..row import Row
 from ..timing.latency import QUANTILES
 from .headline import marked_name
-from .plot_style import short_name, square
+from .plot_style import log_axis, short_name, spread_wide, square
 from .record import Report
-from .svg import LINE, MUTED, OUTCOME, REFERENCE, VARIANT, inline_svg
-from .words import OUTCOMES, megabytes, number
+from .svg import LINE, MUTED, REFERENCE, VARIANT, inline_svg
+from .words import megabytes, milliseconds, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,6 +59,7 @@ def latency_figure(key: str, report: Report, shown: str) -> str:
     rows = [row for row in report.rows if len(row.quantiles_ms) == len(QUANTILES)]
     if not rows:
         return ""
+    ends = [end for row in rows for end in (row.quantiles_ms[0], row.quantiles_ms[-1])]
 
     def draw(axes: Sequence[Axes]) -> None:
         ax = axes[0]
@@ -67,13 +71,17 @@ def latency_figure(key: str, report: Report, shown: str) -> str:
             ax.plot([at[50]] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2.4)
             ax.plot([at[1], at[99]], [place, place], ".", color=colour, markersize=4)
         _names(ax, [marked_name(report, row.name) for row in rows])
-        ax.set_xlim(0, 1.04 * max(row.quantiles_ms[-1] for row in rows))
-        ax.set_xlabel("ms for one image")
+        if spread_wide([row.quantiles_ms[len(QUANTILES) // 2] for row in rows]):
+            log_axis(ax, ends)
+            ax.set_xlabel("ms for one image, log scale")
+        else:
+            ax.set_xlim(0, 1.04 * max(ends))
+            ax.set_xlabel("ms for one image")
 
     told = "; ".join(
-        f"{row.name}: median {number(row.p50_ms, 2)} ms, 99 % within {number(row.p99_ms, 2)} ms" for row in rows
+        f"{row.name}: median {milliseconds(row.p50_ms)} ms, 99 % within {milliseconds(row.p99_ms)} ms" for row in rows
     )
-    return inline_svg(key, "Latency of every variant", f"{told}.", draw, (6.8, 0.8 + 0.38 * len(rows)))
+    return inline_svg(key, "Latency of every variant", f"{told}.", draw, _size(report, rows))
 
 
 def size_figure(key: str, report: Report, shown: str) -> str:
@@ -99,61 +107,7 @@ def size_figure(key: str, report: Report, shown: str) -> str:
         ax.set_xlabel("MB on disk")
 
     told = "; ".join(f"{row.name}: {megabytes(row.size_bytes)} MB" for row in rows)
-    return inline_svg(key, "Size of every variant", f"{told}.", draw, (6.8, 0.8 + 0.38 * len(rows)))
-
-
-def trade_figure(key: str, report: Report) -> str:
-    """AUROC over latency of every variant that has both; the line joins those no other is better than in both."""
-    found = [(row.p50_ms, row.auroc, row) for row in report.rows if row.p50_ms is not None and row.auroc is not None]
-    if len(found) < 2:
-        return ""
-    offered = [(ms, auroc) for ms, auroc, row in found if _outcome(row) != "fail"]
-    best = sorted(
-        (ms, auroc)
-        for ms, auroc in offered
-        if not any((a < ms and b >= auroc) or (a <= ms and b > auroc) for a, b in offered)
-    )
-
-    def draw(axes: Sequence[Axes]) -> None:
-        ax = axes[0]
-        ax.plot(
-            [ms for ms, _ in best],
-            [auroc for _, auroc in best],
-            color=MUTED,
-            linewidth=1.2,
-            linestyle=(0, (4, 3)),
-            zorder=1,
-        )
-        for ms, auroc, row in found:
-            marker, colour = _MARKERS[_outcome(row)]
-            ax.plot(ms, auroc, marker, color=colour, markersize=8, zorder=3, clip_on=False)
-        values = [auroc for _, auroc, _ in found]
-        room = max(0.15 * (max(values) - min(values)), 0.0005)
-        base, margin = report.reference_row.auroc, report.tolerance.auroc_drop
-        if base is not None:
-            # Without the margin in sight, differences that mean nothing fill the picture.
-            ax.axhline(base - margin, color=OUTCOME["fail"], linewidth=1.2, linestyle=(0, (2, 2)), zorder=1)
-            values += [base - margin, base + margin / 2]
-            room = max(room, 0.15 * margin)
-        ax.set_ylim(max(0, min(values) - room), min(1, max(values) + room))
-        ax.set_xlim(0, 1.08 * max(ms for ms, _, _ in found))
-        ax.set_xlabel("median ms for one image (left is faster)")
-        ax.set_ylabel("AUROC (up is better)")
-        ax.ticklabel_format(axis="y", useOffset=False)
-        _labels_beside(ax, [(ms, auroc, marked_name(report, row.name)) for ms, auroc, row in found])
-
-    told = "; ".join(f"{row.name}: {ms:.2f} ms, AUROC {auroc:.4f}, {_outcome(row)}" for ms, auroc, row in found)
-    height = max(3.9, 1.2 + 0.28 * len(found))
-    return inline_svg(key, "Latency against AUROC of every variant", f"{told}.", draw, (8.0, height))
-
-
-_MARKERS = {
-    "reference": ("s", REFERENCE),
-    "pass": ("o", OUTCOME["pass"]),
-    "inconclusive": ("^", OUTCOME["inconclusive"]),
-    "fail": ("X", OUTCOME["fail"]),
-    "measured": ("D", MUTED),
-}
+    return inline_svg(key, "Size of every variant", f"{told}.", draw, _size(report, rows))
 
 
 def _overlay(
@@ -204,32 +158,6 @@ def _draw(ax: Axes, curve: Curve, colour: str, style: str | tuple[int, tuple[int
         )  # fmt: skip
 
 
-def _labels_beside(ax: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Names in a column to the right, joined to their points: close points would write over each other."""
-    low, high = ax.get_ylim()
-    gap = (high - low) / max(len(points), 8)
-    places: list[float] = []
-    for _, y, _ in sorted(points, key=lambda point: point[1]):
-        places.append(max(y, places[-1] + gap) if places else max(y, low + gap / 2))
-    ceiling = high
-    for at in reversed(range(len(places))):
-        places[at] = ceiling = min(places[at], ceiling)
-        ceiling -= gap
-    right = ax.get_xlim()[1]
-    for (x, y, name), place in zip(sorted(points, key=lambda point: point[1]), places, strict=True):
-        ax.annotate(
-            name,
-            (x, y),
-            (1.04, (place - low) / (high - low)),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=11,
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": LINE, "linewidth": 0.9, "shrinkB": 5, "shrinkA": 1},
-        )
-    ax.set_xlim(right=right)
-
-
 def _names(ax: Axes, names: Sequence[str]) -> None:
     ax.set_yticks(range(len(names)), list(names))
     ax.set_ylim(len(names) - 0.4, -0.6)
@@ -237,13 +165,14 @@ def _names(ax: Axes, names: Sequence[str]) -> None:
     ax.tick_params(axis="y", length=0)
 
 
+def _size(report: Report, rows: Sequence[Row]) -> tuple[float, float]:
+    """Inches: a long name takes its room beside the drawing, not from it."""
+    longest = max(len(marked_name(report, row.name)) for row in rows)
+    return 6.8 + 0.085 * max(0, longest - 30), 0.8 + 0.38 * len(rows)
+
+
 def _colour(row: Row, report: Report, shown: str) -> str:
     return VARIANT if row.name == shown else REFERENCE if row.name == report.reference else MUTED
-
-
-def _outcome(row: Row) -> str:
-    word = row.status.partition(":")[0]
-    return word if word in {"reference", *OUTCOMES} else "measured"
 
 
 def _of(evidence: Evidence | None, name: str) -> Sequence[Curve]:

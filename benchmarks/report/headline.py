@@ -11,7 +11,7 @@ from ..row import Row
 from ..verdict import GRAVITY, Criterion, Outcome
 from .record import Report
 from .strip import Strip, margin_scale
-from .words import FIGURES, KINDS, about, beside, count, machine, megabytes, number, percent, shift
+from .words import FIGURES, KINDS, about, beside, count, machine, megabytes, milliseconds, number, percent, shift
 
 # Open questions that the first screen names; all stand in the criteria.
 _OPEN = 3
@@ -68,6 +68,9 @@ def standing(report: Report, evidence: Evidence) -> str:
     if name == report.reference:
         return f"{name}, the uncompressed reference, beside itself"
     what = "the chosen form" if name == report.chosen else "refused, the one that came nearest"
+    network = report.network_of(name)
+    if network is not None and network.macs[0]:
+        what += f", of a network pruned to {percent(network.macs[1] / network.macs[0])} of its MACs"
     return f"{report.reference} (uncompressed) → {name} ({what})"
 
 
@@ -219,12 +222,17 @@ def _cost(report: Report, evidence: Evidence) -> list[KeyFigure]:
     if row.p50_ms and base.p50_ms:
         times = f"{base.p50_ms / row.p50_ms:.1f} times as fast"
         how = f"median, one image; {base.precision} → {row.precision}, {machine(report)}"
-        found.append(KeyFigure("Latency", f"{base.p50_ms:.2f} → {row.p50_ms:.2f} ms", (times, how)))
+        found.append(KeyFigure("Latency", f"{milliseconds(base.p50_ms)} → {milliseconds(row.p50_ms)} ms", (times, how)))
     else:
         found.append(KeyFigure("Latency", "not measured", ("this form was not timed",)))
-    share = f"{100 * row.size_bytes / base.size_bytes:.0f} % of the reference" if base.size_bytes else ""
+    share = f"{_of_size(row.size_bytes / base.size_bytes)} of the reference" if base.size_bytes else ""
     value = f"{megabytes(base.size_bytes)} → {megabytes(row.size_bytes)} MB"
     return [*found, KeyFigure("Size", value, (share,))]
+
+
+def _of_size(share: float) -> str:
+    """A digit more for what is much smaller: 0.7 % is no 1 %."""
+    return percent(share, 0 if share >= 0.1 else 1)
 
 
 def _against(report: Report, judged: Criterion | None) -> tuple[tuple[str, ...], Outcome | None, Strip | None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...runtime.errors import missing_package
 from ..evidence import Evidence, Flip
-from . import evidence_tables, figures, int8_tables, words
+from . import evidence_tables, figures, int8_tables, network_tables, pareto, search_tables, words
 from .headline import changed_answers, key_figures, marked_name, reasons, settling, standing, subject
 from .limits import limits
 from .loss_tables import class_tables, group_table
@@ -37,6 +37,8 @@ SECTIONS = (
     ("accuracy", "Accuracy"),
     ("threshold", "Calibration and threshold"),
     ("speed", "Speed and size"),
+    ("taken", "What was taken out"),
+    ("tried", "What the search tried"),
     ("found", "How the INT8 form was found"),
     ("cpus", "On other CPUs"),
     ("subgroups", "Subgroups"),
@@ -102,12 +104,16 @@ def _context(report: Report) -> dict[str, Any]:
         "settled": words.SETTLED,
         "losses": words.LOSSES,
         "descriptive": "" if evidence is None else words.descriptive(report, evidence),
-        "glossary": words.GLOSSARY,
+        "glossary": (*words.GLOSSARY, *network_tables.network_glossary(report)),
         "rule": words.locked_rule(report.rule, report.decision),
         "nouns": words.plural(words.noun(report.decision)),
         "sections": _sections(report),
         "intervals": latency_note(report),
-        "steps_said": int8_tables.STEPS,
+        "taken_out": network_tables.TAKEN_OUT,
+        "tried": search_tables.TRIED,
+        "search": search_tables.search_words(report),
+        "steps_said": int8_tables.steps_words(report),
+        "steps_figures": int8_tables.FIGURES,
         "trails": int8_tables.trails(report),
         "fallback": int8_tables.fallback(report),
         "overflow_said": int8_tables.OVERFLOW,
@@ -129,6 +135,9 @@ def _context(report: Report) -> dict[str, Any]:
     tables: dict[str, Any] = {
         "variants": variant_table(report),
         "latency": latency_table(report),
+        "networks": network_tables.network_table(report),
+        "rounds": network_tables.round_table(report),
+        "trials": search_tables.trial_table(report),
         "overflow": int8_tables.overflow_table(report),
         "margins": margin_table(report),
         "several": len(report.decision.classes) > 2,
@@ -138,7 +147,9 @@ def _context(report: Report) -> dict[str, Any]:
     pictured = {
         "latency": figures.latency_figure("latency", report, shown),
         "size": figures.size_figure("size", report, shown),
-        "trade": figures.trade_figure("trade", report),
+        "trade": pareto.trade_figure("trade", report),
+        "tried_latency": pareto.search_figure("tried-latency", report, "latency"),
+        "tried_size": pareto.search_figure("tried-size", report, "size"),
     }
     if evidence is not None:
         reference = next((each for each in report.evidence if each.variant == report.reference), None)
@@ -158,8 +169,8 @@ def _context(report: Report) -> dict[str, Any]:
 
 def _sections(report: Report) -> list[tuple[str, str]]:
     """Without those that are not in this report."""
-    absent = {"found"} if not report.steps else set()
-    absent |= {"cpus"} if not report.overflows else set()
+    parts = {"taken": report.networks, "tried": report.trials, "found": report.steps, "cpus": report.overflows}
+    absent = {anchor for anchor, part in parts.items() if not part}
     return [each for each in SECTIONS if each[0] not in absent]
 
 

@@ -8,12 +8,21 @@ from ..trace import LayerOverflow, Step
 from .headline import ran, row_of
 from .record import Report
 from .tables import Cell, Column, Table, filled
-from .words import NONE, count, number, percent
+from .words import NONE, count, milliseconds, number, percent
 
 STEPS = (
     "An INT8 form is found by trying, the simplest way first, until one answers closely enough like the uncompressed "
     "model; that step, or where none came so close the nearest, is the form that was then judged. The steps were "
     "compared on validation images, never on the held-out images that the verdict rests on."
+)
+STEPS_PRUNED = (
+    "A form of a pruned network is compared here with that network in 32-bit floating point, to see what INT8 alone "
+    "changes; the verdict compares it with the dense one."
+)
+FIGURES = (
+    "Loss, changes and milliseconds are against the network in 32-bit floating point and beside the fastest float "
+    "form, timed in turn with each step. A logit is what the network computes for a class before it becomes a "
+    "probability; RMS: the root of the mean square over all images and classes."
 )
 OVERFLOW = (
     "A CPU without VNNI adds the products of 8-bit numbers in pairs, and what is too large for 16 bits is cut off: it "
@@ -35,6 +44,12 @@ class Trail(msgspec.Struct, frozen=True):
     reached: bool
     said: str
     table: Table
+
+
+def steps_words(report: Report) -> str:
+    """How the steps are to be read."""
+    pruned = any(report.network_of(step.form) is not None for step in report.steps)
+    return f"{STEPS} {STEPS_PRUNED}" if pruned else STEPS
 
 
 def trails(report: Report) -> tuple[Trail, ...]:
@@ -112,8 +127,8 @@ def _step_table(report: Report, steps: list[Step], place: int | None) -> Table:
             NONE if step.flips is None else f"{step.flips} of {step.images:,}",
             number(step.logit_change, 2),
             number(step.logit_error),
-            number(step.p50_ms, 2),
-            number(step.float_p50_ms, 2),
+            milliseconds(step.p50_ms),
+            milliseconds(step.float_p50_ms),
             "the form" if number_of == place else "for a while" if step.kept else "no",
             f"{step.seconds:.0f}",
         )

@@ -49,7 +49,26 @@ def _of_the_sample(report: Report) -> tuple[str, ...]:
         if found is not None and found.groups
         else "No subgroups were looked at: a loss that strikes some patients alone would not be seen."
     )
-    return sample, relative, scarce, same, groups, reused
+    return sample, relative, scarce, same, groups, reused, *_of_networks(report)
+
+
+def _of_networks(report: Report) -> tuple[str, ...]:
+    """What a pruned network and a search leave open."""
+    found = subject(report)
+    network = None if found is None else report.network_of(found.variant)
+    learned = (
+        ""
+        if network is None
+        else f"{network.name} is a pruned network, which is another one than the original. How it answers images "
+        "unlike the held-out ones was not looked at: there it may differ from the original more than these figures say."
+    )
+    searched = (
+        f"A search compared {count(len(report.trials), 'network')} on the same validation images: their validation "
+        "figures look better than they would on others."
+        if report.trials
+        else ""
+    )
+    return learned, searched
 
 
 def _of_the_margins(report: Report) -> tuple[str, ...]:

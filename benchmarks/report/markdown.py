@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ..evidence import Evidence
-from . import evidence_tables, int8_tables
+from . import evidence_tables, int8_tables, network_tables, search_tables
 from .headline import KeyFigure, changed_answers, key_figures, reasons, settling, standing, subject
 from .limits import limits
 from .loss_tables import class_tables, group_table
@@ -77,7 +77,7 @@ def render_markdown(report: Report) -> str:
         parts.append(text_table(evidence_tables.operating_table(report, evidence)))
     parts += [text_table(operating_variants(report)), "## Speed", text_table(latency_table(report))]
     parts.append(latency_note(report))
-    parts += [*_found(report), *_other_cpus(report)]
+    parts += [*_networks(report), *_search(report), *_found(report), *_other_cpus(report)]
     if evidence is not None:
         parts += _changed(report, evidence, evidence_tables.FLIPS_SHOWN)
     parts += [
@@ -93,7 +93,7 @@ def render_markdown(report: Report) -> str:
         "## The other variants",
         *_others(report, evidence),
         "## Words",
-        facts(GLOSSARY),
+        facts((*GLOSSARY, *network_tables.network_glossary(report))),
         RESEARCH_USE,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -152,11 +152,25 @@ def _accuracy(report: Report, evidence: Evidence) -> list[str]:
     return [*map(text_table, tables), text_table(evidence_tables.other_table(report, evidence))]
 
 
+def _networks(report: Report) -> list[str]:
+    if not report.networks:
+        return []
+    tables = network_tables.network_table(report), network_tables.round_table(report)
+    return ["## What was taken out", network_tables.TAKEN_OUT, *map(text_table, tables)]
+
+
+def _search(report: Report) -> list[str]:
+    if not report.trials:
+        return []
+    said = sentence(search_tables.search_words(report))
+    return ["## What the search tried", search_tables.TRIED, said, text_table(search_tables.trial_table(report))]
+
+
 def _found(report: Report) -> list[str]:
     found = int8_tables.trails(report)
     if not found:
         return []
-    parts = ["## How the INT8 form was found", int8_tables.STEPS, escaped(int8_tables.fallback(report))]
+    parts = ["## How the INT8 form was found", int8_tables.steps_words(report), escaped(int8_tables.fallback(report))]
     for each in found:
         parts += [f"### {escaped(each.form)}", escaped(sentence(each.said)), text_table(each.table)]
     return parts

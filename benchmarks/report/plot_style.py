@@ -94,6 +94,25 @@ def within_unit(values: Sequence[float]) -> tuple[float, float]:
     return max(low - room, 0.0 if low >= 0 else -math.inf), min(high + room, 1.0 if high <= 1 else math.inf)
 
 
+def spread_wide(values: Sequence[float]) -> bool:
+    """Whether what is small could not be told apart on an axis that begins at nought."""
+    return min(values) > 0 and max(values) > 12 * min(values)
+
+
+def log_axis(ax: Axes, values: Sequence[float]) -> None:
+    """A logarithmic x axis around values above nought, with plain numbers at it."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = min(values), max(values)
+    ax.set_xscale("log")
+    ax.set_xlim(low / 1.25, high * 1.25)
+    # Close values have no 1, 2 or 5 between them.
+    steps = (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9) if high < 4 * low else (1, 2, 5) if high < 1000 * low else (1,)
+    ax.xaxis.set_major_locator(LogLocator(subs=steps, numticks=20))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
 def short_name(name: str, length: int = 20) -> str:
     """A class's name, cut where it would run into the next."""
     return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .markdown import escaped, padded
 from .record import Report
-from .words import NONE, count, megabytes, number, percent, verdict_word
+from .words import NONE, count, megabytes, milliseconds, number, percent, verdict_word
 
 BEGIN, END = "<!-- medcompress results -->", "<!-- /medcompress results -->"
 _HEAD = (
@@ -83,7 +83,7 @@ def _rows(report: Report) -> list[list[str]]:
             number(row.sensitivity),
             number(row.specificity),
             NONE if row.flips is None else str(row.flips),
-            number(row.p50_ms, 2),
+            milliseconds(row.p50_ms),
             NONE if row.speedup_vs_reference is None else f"{row.speedup_vs_reference:.1f}",
             escaped(accepted),
         ]

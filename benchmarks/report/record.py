@@ -17,12 +17,13 @@ from ...runtime.hardware import Cpu
 from ...runtime.records import to_json, write_whole
 from ..data.checks import Checks
 from ..evidence import Evidence
+from ..networks import Network, Trial, name_within
 from ..row import Row
 from ..tolerance import Registration, Tolerance
 from ..trace import LayerOverflow, Step
 from ..verdict import Outcome
 
-SCHEMA = 3
+SCHEMA = 4
 # The oldest that is read: what is new since then has a default.
 OLDEST = 2
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
@@ -32,8 +33,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was measured, on what, and what follows from it.
 
     Attributes:
-        schema: of this record, see ``report.schema.json``. 3 came with ``steps``, ``overflows`` and the intervals of
-            p90 and p99; 2 is read too.
+        schema: of this record, see ``report.schema.json``. 4 came with ``networks`` and ``trials``, 3 with ``steps``,
+            ``overflows`` and the intervals of p90 and p99; 2 and 3 are read too.
         created: UTC, ISO 8601.
         model: its name and classes, a line.
         decision: classes, positive class, and the locked thresholds and temperature.
@@ -50,6 +51,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         checks: what was found out about the images themselves.
         steps: how each INT8 form was found, in the order they were tried; empty where none was looked for.
         overflows: what a CPU without VNNI would cut off, of every layer; empty where it was not counted.
+        networks: the pruned networks whose forms are among the rows; empty where nothing was taken out.
+        trials: every network a search looked at, in the order it did; empty where none was made.
         provenance: checkpoint, data, calibration, package versions, bundle: name -> text or (name -> text).
     """
 
@@ -77,6 +80,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checks: Checks | None = None
     steps: tuple[Step, ...] = ()
     overflows: tuple[LayerOverflow, ...] = ()
+    networks: tuple[Network, ...] = ()
+    trials: tuple[Trial, ...] = ()
 
     @property
     def reference_row(self) -> Row:
@@ -87,6 +92,11 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def chosen_evidence(self) -> Evidence | None:
         """Of the chosen variant; None where it was not judged."""
         return next((each for each in self.evidence if each.variant == self.chosen), None)
+
+    def network_of(self, form: str) -> Network | None:
+        """The pruned network a form is of; None for the dense one's."""
+        name = name_within(form, (each.name for each in self.networks))
+        return next((each for each in self.networks if each.name == name), None)
 
 
 def report_schema() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ..verdict import Outcome
 from .headline import marked_name, row_of
 from .record import Report
 from .tables import Cell, Column, Table, filled, outcome_cell
-from .words import FIGURES, NONE, OUTCOMES, beside, machine, megabytes, moment, number, percent, plain
+from .words import FIGURES, NONE, OUTCOMES, beside, machine, megabytes, milliseconds, moment, number, percent, plain
 
 INTERVALS = (
     "In brackets stands a 95 % interval, between two of the measured runs: it holds whatever the runs are distributed "
@@ -214,7 +214,7 @@ def _variant(report: Report, row: Row) -> tuple[Cell | str, ...]:
         number(row.specificity),
         number(row.probability_change),
         NONE if row.flips is None else str(row.flips),
-        number(row.p50_ms, 2),
+        milliseconds(row.p50_ms),
         _times(row.speedup_vs_reference),
         status_cell(row, evidence),
     )
@@ -222,10 +222,11 @@ def _variant(report: Report, row: Row) -> tuple[Cell | str, ...]:
 
 def _within(value: float | None, low: float | None, high: float | None) -> str:
     """Milliseconds and their interval; the upper end is unknown where the runs were too few."""
-    text = number(value, 2)
+    text = milliseconds(value)
     if low is None:
         return text
-    return f"{text} ({f'at least {number(low, 2)}' if high is None else f'{number(low, 2)} to {number(high, 2)}'})"
+    ends = f"at least {milliseconds(low)}" if high is None else f"{milliseconds(low)} to {milliseconds(high)}"
+    return f"{text} ({ends})"
 
 
 def _times(value: float | None) -> str:

@@ -119,8 +119,13 @@ def machine(report: Report) -> str:
 
 
 def megabytes(size: int) -> str:
-    """In MB of a million bytes; a dash for a form that has no file."""
-    return f"{size / 1e6:.2f}" if size else NONE
+    """In MB of a million bytes, two digits at least; a dash for a form that has no file."""
+    return number(size / 1e6, 2 if size >= 100_000 else 3) if size else NONE
+
+
+def milliseconds(value: float | None) -> str:
+    """Two digits behind the point, below a millisecond three."""
+    return number(value, 3 if value is not None and value < 1 else 2)
 
 
 def verdict_word(outcome: Outcome, accepted: bool) -> str:
@@ -220,7 +225,7 @@ def locked_rule(rule: str, decision: Decision) -> str:
 
 
 GLOSSARY = (
-    ("variant, form", "one way to store and run the same model: uncompressed, or compressed for one engine and CPU"),
+    ("variant, form", "one way to store and run the model: uncompressed, or compressed for one engine and CPU"),
     ("reference", "the uncompressed model in 32-bit floating point, on ONNX Runtime; all others are compared with it"),
     ("fp32, bf16, int8", "numbers of 32, 16 or 8 bits: fewer are smaller and faster, and less exact"),
     ("vnni, avx2, amx", "instructions of a CPU that such a form is made for; x86-vnni: a CPU that has them"),

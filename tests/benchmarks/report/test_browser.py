@@ -41,6 +41,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "findings": MADE.findings(),
         "laddered": MADE.laddered("fail"),
         "bare": MADE.bare(),
+        "pruned": MADE.pruned(),
     }
     paths = {}
     for name, report in made.items():
@@ -79,7 +80,7 @@ def _pages_printed(page: Path) -> int:
     return len(re.findall(rb"/Type\s*/Page\b(?!s)", paper.read_bytes()))
 
 
-@pytest.mark.parametrize("name", ["fail", "findings", "laddered", "bare"])
+@pytest.mark.parametrize("name", ["fail", "findings", "laddered", "bare", "pruned"])
 def test_on_a_phone_nothing_is_cut_off(pages: dict[str, Path], name: str) -> None:
     found = _measured(pages[name], 390, 844)
     assert found["width"] == 390
@@ -87,7 +88,7 @@ def test_on_a_phone_nothing_is_cut_off(pages: dict[str, Path], name: str) -> Non
     assert found["bottom"] <= found["height"], "the verdict is to be on the first screen"
 
 
-@pytest.mark.parametrize("name", ["fail", "findings"])
+@pytest.mark.parametrize("name", ["fail", "findings", "pruned"])
 def test_on_a_desk_verdict_figures_and_signature_are_on_the_first_screen(pages: dict[str, Path], name: str) -> None:
     found = _measured(pages[name], 1280, 900)
     assert found["content"] <= 1280 and not found["wide"]

@@ -24,6 +24,8 @@ from medcompress.benchmarks.report.tables import text_of
 from medcompress.benchmarks.trace import LayerOverflow, Step
 
 MADE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("reports.py"))))
+# Tables of no machine.
+NO_MACHINE = ("How much worse", "Layers whose sums", "What was taken out")
 TITLES = ("How the INT8 form was found", "On other CPUs")
 
 
@@ -135,16 +137,16 @@ def test_the_card_tells_how_the_chosen_form_was_found() -> None:
     assert "INT8 form" not in render_card(MADE.binary(), {})
 
 
-@pytest.mark.parametrize("make", [MADE.laddered, MADE.multiclass, MADE.findings])
+@pytest.mark.parametrize("make", [MADE.laddered, MADE.multiclass, MADE.findings, MADE.pruned])
 def test_every_table_of_figures_names_cpu_and_threads(make) -> None:
     """And the precision executed: beside the form's name, or in a column of its own."""
     report = make()
     for text in (render_markdown(report), render_card(report, {})):
         for caption, head in re.findall(r"^(.*):\n\n(\|.*)\n\| ?-", text, re.MULTILINE):
-            if caption.startswith(("How much worse", "Layers whose sums")):
+            if caption.startswith(NO_MACHINE):
                 continue  # of no machine
             assert "x86-vnni, 1 thread" in caption, caption
             assert "runs as" in head or re.search(r"\((int8|fp32|bf16), ", caption), caption
     page = render_html(report)
     for caption in re.findall(r"<caption><span>(.*?)</span>", page):
-        assert caption.startswith(("How much worse", "Layers whose sums")) or "x86-vnni, 1 thread" in caption, caption
+        assert caption.startswith(NO_MACHINE) or "x86-vnni, 1 thread" in caption, caption

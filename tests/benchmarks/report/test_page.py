@@ -34,6 +34,7 @@ KINDS: dict[str, Callable[[], Report]] = {
     "hostile names": MADE.hostile,
     "bare": MADE.bare,
     "laddered": MADE.laddered,
+    "pruned": MADE.pruned,
 }
 PIXEL = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
 STYLE = Path(__file__).parents[3] / "benchmarks" / "report" / "report_style.html"

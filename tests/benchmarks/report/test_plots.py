@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medcompress.benchmarks.report.plot_style import within_unit
+from medcompress.benchmarks.report.plot_style import log_axis, within_unit
 from medcompress.benchmarks.report.plots import (
     comparison_plot,
     confusion_plot,
@@ -75,6 +75,18 @@ def test_learning_curves_of_any_history() -> None:
 def test_a_comparison_says_why_a_row_has_no_figure() -> None:
     rows = [("one", Figure(0.9, 0.85, 0.94)), ("two", Figure(0.8)), ("three", Figure(None, reason="no images"))]
     assert _width(comparison_plot(rows, "AUROC", "Test images")) == 1050
+
+
+@pytest.mark.parametrize("values", [(1.3, 1.3), (3.1, 3.4), (0.06, 13.0), (0.001, 90.0)])
+def test_a_log_axis_has_plain_numbers_at_it(values: tuple[float, float]) -> None:
+    from matplotlib.figure import Figure as Canvas
+
+    ax = Canvas().subplots()
+    log_axis(ax, values)
+    low, high = ax.get_xlim()
+    shown = [place for place in ax.get_xticks() if low <= place <= high]
+    labels = ax.xaxis.get_major_formatter().format_ticks(shown)
+    assert 1 <= len(shown) <= 9 and [float(label) for label in labels] == pytest.approx(shown)
 
 
 def test_an_axis_stays_within_0_and_1() -> None:

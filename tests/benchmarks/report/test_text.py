@@ -19,7 +19,7 @@ from medcompress.benchmarks.report.record import SCHEMA_FILE, Report, report_sch
 from medcompress.runtime.records import to_json
 
 MADE = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("reports.py"))))
-ALL = (MADE.binary, MADE.accepted, MADE.multiclass, MADE.findings, MADE.hostile, MADE.bare, MADE.laddered)
+ALL = (MADE.binary, MADE.accepted, MADE.multiclass, MADE.findings, MADE.hostile, MADE.bare, MADE.laddered, MADE.pruned)
 
 
 def _tables(text: str) -> list[list[str]]:
