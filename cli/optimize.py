@@ -55,6 +55,9 @@ if TYPE_CHECKING:
 @click.option("--macs", type=float, help="Prune to this share of the multiply-accumulates: 0.25.")
 @click.option("--params", type=float, help="Prune to this share of the parameters.")
 @click.option("--latency-ms", type=float, help="Prune until the fastest form takes so many milliseconds here.")
+@click.option(
+    "--auto", is_flag=True, help="Search for the fastest pruned network that is still as good; implies --int8."
+)
 @click.option("--epochs", type=click.IntRange(min=0), default=6, show_default=True, help="Of recovery after pruning.")
 @click.option("--rounds", type=click.IntRange(1, 20), help="Of pruning and recovery; by default by the target.")
 @click.option(
@@ -92,6 +95,7 @@ def command(
     macs: float | None,
     params: float | None,
     latency_ms: float | None,
+    auto: bool,
     epochs: int,
     rounds: int | None,
     importance: Importance,
@@ -124,14 +128,16 @@ def command(
         raise InputError(f"{unused[0]}: goes with a target of pruning; give --macs, --params or --latency-ms")
     shrunk = (shrink_to, shrink_to) if shrink_to else None
     pruning = Pruning(given[0], importance, rounds or 0, epochs, keep, shrunk) if given else None
-    usual = BETWEEN_NETWORKS if pruning else Tolerance()
+    if pruning and auto:
+        raise InputError(f"--auto searches for the target itself; leave --{given[0].kind} out")
+    usual = BETWEEN_NETWORKS if pruning or auto else Tolerance()
     margins, registration = read_tolerance(tolerance) if tolerance else (usual, None)
     outcome = optimize(
         Options(
             checkpoint=checkpoint,
             data=data,
             out=out,
-            int8=int8,
+            int8=int8 or auto,
             targets=tuple(name.strip() for name in target.split(",")),
             threads=threads,
             tolerance=margins,
@@ -144,6 +150,8 @@ def command(
             minutes=budget,
             fine_tune=fine_tune,
             pruning=pruning,
+            auto=auto,
+            epochs=epochs,
             review=review,
         )
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from torch import nn
@@ -14,6 +16,7 @@ from torch import nn
 from ..benchmarks import networks as told
 from ..benchmarks.progress import stage as say
 from ..trained.checkpoint import Checkpoint, save_checkpoint
+from ..trained.learning.distillation import digest
 from .forms import Forms, Trial, joined, make_forms
 from .networks import Network, make_network
 from .pruning.options import Pruning
@@ -25,7 +28,7 @@ from .workspace import Workspace
 # Of the time that is left, pruning and recovery may take so much: the forms need the rest.
 _SHARE = 0.75
 # Images a network is timed with.
-_TIMED = 8
+_TIMED = 16
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ def make_lean(
         OSError: the disk is full.
     """
     asked = trial.options.pruning
+    if trial.options.auto:
+        return _search(workspace, recipes, dense, rendered, trial)
     if asked is None:
         return Lean(make_forms(workspace, recipes, dense, trial), tuple(recipes), {}, ())
     say(f"Pruning to {asked.target}")
@@ -76,6 +81,46 @@ def make_lean(
     reference = make_forms(workspace, recipes[:1], dense, trial)
     told_of = (_told(asked, dense.checkpoint, found),)
     return Lean(joined([reference, made]), (recipes[0], *own), {asked.name: found.checkpoint}, told_of)
+
+
+def _search(
+    workspace: Workspace, recipes: Sequence[Recipe], dense: Network, rendered: npt.NDArray[np.uint8], trial: Trial
+) -> Lean:
+    """All forms of the dense network, and of the best that the search found."""
+    from .search.search import search
+
+    say("Searching for the fastest network that is still as good")
+    now = time.monotonic()
+    goal = hashlib.sha256(msgspec.json.encode(trial.tolerance, order="deterministic")).hexdigest()[:8]
+    best, trials = search(
+        workspace.room(f"search-{trial.options.epochs}-{goal}"),
+        dense.checkpoint,
+        trial.split,
+        recipes,
+        rendered,
+        trial.images,
+        trial.decision,
+        trial.tolerance,
+        threads=trial.options.threads,
+        deadline=now + _SHARE * (trial.deadline - now),
+        epochs=trial.options.epochs,
+        seed=trial.options.seed,
+    )
+    made = [make_forms(workspace, recipes, dense, trial)]
+    of_all = list(recipes)
+    for each in best:
+        name = each.pruning.name
+        room = workspace.room(f"{name}-{digest(each.checkpoint)[:8]}")
+        forms, own = _forms(room, recipes, name, each.checkpoint, rendered, trial)
+        made.append(forms)
+        of_all += own
+    return Lean(
+        joined(made),
+        tuple(of_all),
+        {each.pruning.name: each.checkpoint for each in best},
+        tuple(_told(each.pruning, dense.checkpoint, each.pruned) for each in best),
+        trials,
+    )
 
 
 def leave_networks(destination: Path, lean: Lean) -> tuple[Path, ...]:

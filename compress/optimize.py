@@ -110,7 +110,7 @@ def optimize(options: Options) -> Outcome:
         raise InputError(f"--threads {options.threads}: at least 1 is needed")
     if not options.minutes >= 0:
         raise InputError(f"--budget {options.minutes}: give a number of minutes")
-    if options.int8 or options.pruning:
+    if options.int8 or options.pruning or options.auto:
         calibration.require_enough(split.train)
     # Not the tolerance: when the test images were first answered is to be remembered, whatever the margins are now.
     key = {
@@ -258,6 +258,6 @@ def _now() -> str:
 
 
 def _default_out(options: Options) -> Path:
-    parts = [options.pruning.name] if options.pruning else []
+    parts = [options.pruning.name] if options.pruning else ["auto"] if options.auto else []
     parts += ["int8"] if options.int8 else [] if parts else ["float"]
     return options.checkpoint.with_name("-".join([options.checkpoint.stem, *parts]))

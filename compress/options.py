@@ -8,7 +8,7 @@ import msgspec
 
 from ..benchmarks.tolerance import Registration, Tolerance
 from .calibration import IMAGES
-from .pruning.options import Pruning
+from .pruning.options import EPOCHS, Pruning
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -29,6 +29,7 @@ class Options(msgspec.Struct, frozen=True):
         minutes: for pruning, recovering and finding the INT8 forms; a step that was begun is finished.
         fine_tune: train the network on with its quantization in place, where no cheaper step is enough.
         pruning: what to take from the network first; None leaves it as it is.
+        auto: search for the fastest network that is still as good, with at most ``epochs`` of recovery each.
         review: leave the report with pictures of the images whose answer changed beside the bundle.
     """
 
@@ -49,6 +50,8 @@ class Options(msgspec.Struct, frozen=True):
     minutes: float = 60.0
     fine_tune: bool = True
     pruning: Pruning | None = None
+    auto: bool = False
+    epochs: int = EPOCHS
     review: bool = True
 
 
@@ -56,6 +59,7 @@ def command_of(options: Options) -> str:
     """What was asked for, without the folders of this machine."""
     words = ["medcompress optimize", options.checkpoint.name, *(["--int8"] if options.int8 else [])]
     words += _pruning(options.pruning) if options.pruning else []
+    words += ["--auto", *([f"--epochs {options.epochs}"] if options.epochs != EPOCHS else [])] if options.auto else []
     words += [f"--target {','.join(options.targets)}", f"--threads {options.threads}"]
     if options.registration is not None:
         words.append(f"--tolerance {options.registration.source}")

@@ -12,6 +12,7 @@ from .target import Target
 
 # Of the channels' work one round leaves at least this share: a network learns back what it loses little by little.
 _A_ROUND = 0.25
+EPOCHS = 6
 # Rounds before the last are recovered for such a part of the epochs.
 _BEFORE = 1 / 3
 
@@ -33,7 +34,7 @@ class Pruning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     target: Target
     importance: Importance = "magnitude"
     rounds: int = 0
-    epochs: int = 6
+    epochs: int = EPOCHS
     keep: tuple[str, ...] = ()
     shrunk: tuple[int, int] | None = None
     seed: int = 0

@@ -148,9 +148,14 @@ def _recalibrated(
     options: TrainOptions,
     teacher: Teacher,
 ) -> Checkpoint:
-    """Epoch 0: the network, in place, with statistics of its own, and its figures."""
+    """Epoch 0: the network, in place, with statistics of its own, and its figures.
+
+    One that was recovered before has them, from all training images.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    layers = recalibrate(network.to(device), _images(checkpoint, datasets["train"], options, device))
+    layers = 0
+    if not checkpoint.history:
+        layers = recalibrate(network.to(device), _images(checkpoint, datasets["train"], options, device))
     try:
         figures = validate(network, datasets, checkpoint.spec, options, teacher)
     except Diverged as error:

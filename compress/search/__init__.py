@@ -1,0 +1,1 @@
+"""Which of many smaller networks is the fastest that is still as good."""

@@ -1,0 +1,119 @@
+"""A pruned network's forms in a bundle, beside the dense reference; and what is left when it is stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medcompress.benchmarks.progress import console
+from medcompress.benchmarks.tolerance import Tolerance
+from medcompress.cli.main import run
+from medcompress.compress.optimize import optimize
+from medcompress.compress.options import Options
+from medcompress.compress.pruning import rounds
+from medcompress.compress.pruning.options import Pruning
+from medcompress.compress.pruning.target import Target
+from medcompress.compress.recipes import REFERENCE
+from medcompress.runtime.bundle import open_bundle
+from medcompress.runtime.errors import InputError
+from medcompress.runtime.selftest import verify
+from medcompress.trained.checkpoint import load_checkpoint, rebuild
+
+HALF = Pruning(Target("macs", 0.5), epochs=1)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "quiet", True)
+    monkeypatch.setattr("medcompress.benchmarks.timing.latency.SECONDS", 0.02)
+
+
+def options(checkpoint: Path, out: Path, tolerance: Tolerance, pruning: Pruning) -> Options:
+    return Options(checkpoint, out=out, int8=True, targets=("cpu-avx2",), tolerance=tolerance, pruning=pruning)
+
+
+def test_the_dense_network_stays_the_reference(checkpoint: Path, wide: Tolerance, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    outcome = optimize(options(checkpoint, out, wide, HALF))
+    report, manifest = outcome.report, open_bundle(out).manifest
+    assert report.reference == REFERENCE
+    pruned = {row.name for row in report.rows if row.name.startswith("macs50-")}
+    assert pruned == {
+        f"macs50-{name}"
+        for name in ("onnxruntime-fp32", "openvino-fp32", "onnxruntime-int8-avx2", "openvino-int8-avx2")
+    }
+    assert {row.name for row in report.rows} == pruned | {REFERENCE}
+    (network,) = report.networks
+    assert network.macs[1] <= 0.5 * network.macs[0]
+    files = {variant.name: variant.files for variant in manifest.variants}
+    assert files[REFERENCE] == ("model.onnx",)
+    assert files["macs50-onnxruntime-fp32"] == files["macs50-openvino-fp32"] == ("variants/macs50.onnx",)
+    assert (out / "variants" / "macs50.onnx").stat().st_size < (out / "model.onnx").stat().st_size
+    assert verify(out).runs
+    (file,) = outcome.networks
+    again = load_checkpoint(file)
+    assert again.spec.pruning[0].macs == network.macs
+    rebuild(again)
+    page = (out / "report.html").read_text()
+    assert all(name in page for name in pruned)
+    assert "What was taken out" in page
+
+
+def test_stopped_in_the_middle_of_a_recovery_it_goes_on(
+    checkpoint: Path, wide: Tolerance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "bundle"
+    true = rounds.recover
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rounds, "recover", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        optimize(options(checkpoint, out, wide, HALF))
+    assert not out.exists()
+    monkeypatch.setattr(rounds, "recover", true)
+
+    def begun_anew(*_: object, **__: object) -> None:
+        raise AssertionError("what was pruned before is pruned again")
+
+    monkeypatch.setattr(rounds, "prune", begun_anew)
+    assert optimize(options(checkpoint, out, wide, HALF)).report.networks
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_target_out_of_reach_says_what_is_in_reach(checkpoint: Path, wide: Tolerance, tmp_path: Path) -> None:
+    asked = Pruning(Target("macs", 1e-6), epochs=0)
+    with pytest.raises(InputError, match=r"--macs 1e-06 cannot be reached: 0\.0\d+ is the least"):
+        optimize(options(checkpoint, tmp_path / "bundle", wide, asked))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_milliseconds_are_measured(checkpoint: Path, wide: Tolerance, tmp_path: Path) -> None:
+    asked = Pruning(Target("latency-ms", 1000.0), epochs=0)
+    with pytest.raises(InputError, match="1000"):  # it is faster than that already
+        optimize(options(checkpoint, tmp_path / "bundle", wide, asked))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--macs", "0.5", "--params", "0.5"], "one target"),
+        (["--macs", "1.5"], "between 0 and 1"),
+        (["--macs", "0"], "between 0 and 1"),
+        (["--macs", "nan"], "between 0 and 1"),
+        (["--latency-ms", "-3"], "above 0"),
+        (["--keep", "layer1.*"], "goes with a target"),
+        (["--macs", "0.5", "--keep", "nothing.like.it", "--epochs", "0"], "nothing.like.it"),
+        (["--macs", "0.5", "--shrink-to", "20", "--epochs", "0"], "between half"),
+        (["--macs", "0.5", "--auto"], "--macs"),
+        (["--macs", "0.5", "--budget", "soon"], "30m"),
+    ],
+)
+def test_what_is_asked_wrongly(checkpoint: Path, tmp_path: Path, capsys, arguments: list[str], told: str) -> None:
+    assert run(["optimize", str(checkpoint), "--out", str(tmp_path / "b"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "b").exists()
