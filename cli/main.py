@@ -27,6 +27,7 @@ COMMANDS = {
     "evaluate": "Judge a checkpoint or bundle on labelled images, with intervals.",
     "compare": "Put finished trainings side by side.",
     "explain": "Draw where a checkpoint looked, image by image.",
+    "sensitivity": "Show what each layer group of a checkpoint loses when pruned alone.",
     "optimize": "Turn best.pth into a proven, smaller, faster bundle.",
     "predict": "Answer for images with a bundle.",
     "benchmark": "Measure every variant of a bundle on this machine.",

@@ -20,7 +20,7 @@ SUFFIXES = (".svg", ".png", ".pdf")
 _MARKS = (("o", "white"), ("D", COLOURS[4]), ("s", COLOURS[0]), ("^", COLOURS[1]), ("v", COLOURS[6]))
 # Losses up to this are drawn to scale, larger ones ever closer.
 _LINEAR = 0.01
-_ROW, _AROUND, _WIDTH = 0.2, 1.6, 9.0
+_ROW, _AROUND, _WIDTH, _TALL = 0.2, 1.6, 9.0, 40
 
 
 def require_drawable(path: Path) -> None:
@@ -69,8 +69,13 @@ def _rendered(found: Sensitivity, title: str, kind: str) -> bytes:
         _draw_losses(losses, groups)
         _draw_saved(saved, groups)
         figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-        handles, labels = losses.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=len(handles), fontsize=9)
+        # On top, with the scale once more where that is out of sight below.
+        tall = len(groups) > _TALL
+        above = (0.35 if tall else 0.05) / (_ROW * max(len(groups), 4))
+        losses.legend(loc="lower left", bbox_to_anchor=(0, 1 + above), ncols=6, fontsize=8.5, borderaxespad=0)
+        if tall:
+            for ax in (losses, saved):
+                ax.tick_params(axis="x", top=True, labeltop=True)
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
@@ -78,7 +83,7 @@ def _rendered(found: Sensitivity, title: str, kind: str) -> bytes:
 
 def _draw_losses(ax: Axes, groups: Sequence[GroupLosses]) -> None:
     shares = [loss.share for loss in groups[0].losses]
-    ends = [0.0]
+    ends, dotted = [0.0], False
     ax.axvline(0, color=GREY, linewidth=1, zorder=1)
     for number, (share, (marker, fill)) in enumerate(zip(shares, _MARKS, strict=False)):
         # Apart by a little, so that marks and intervals of one group do not hide each other.
@@ -86,8 +91,12 @@ def _draw_losses(ax: Axes, groups: Sequence[GroupLosses]) -> None:
         at = [(place + apart, group.losses[number].auroc) for place, group in enumerate(groups)]
         known = [(y, area) for y, area in at if area is not None]
         for y, area in known:
-            if area.low is not None and area.high is not None and area.method != "":
-                ax.plot([area.low, area.high], [y, y], color=GREY, linewidth=0.8, alpha=0.6, zorder=2)
+            if area.low is not None and area.high is not None:
+                # Where no image moved past another, only the number of images speaks, and it would outshout the rest.
+                still = area.standard_error is None
+                line: Any = {"linestyle": (0, (1, 2)), "linewidth": 0.7} if still else {"linewidth": 0.9, "alpha": 0.7}
+                ax.plot([area.low, area.high], [y, y], color=GREY, zorder=2, **line)
+                dotted = dotted or still
                 ends += [area.low, area.high]
         ax.plot(
             [area.loss for _, area in known],
@@ -98,10 +107,12 @@ def _draw_losses(ax: Axes, groups: Sequence[GroupLosses]) -> None:
             markerfacecolor=fill,
             markeredgewidth=0.7,
             markersize=4.5,
-            label=f"{100 * share:g} % of the units gone",
+            label=f"{100 * share:g} % of units gone",
             zorder=3,
         )
         ends += [area.loss for _, area in known]
+    if dotted:
+        ax.plot([], [], color=GREY, linestyle=(0, (1, 2)), linewidth=0.9, label="no image changed places")
     ax.set_xscale("symlog", linthresh=_LINEAR, linscale=1.0)
     ticks = [-0.5, -0.1, -0.03, -0.01, 0, 0.01, 0.03, 0.1, 0.3, 0.5]
     low, high = min(ends), max(ends)
