@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from ..runtime.bundle import CALIBRATION_FILE, Bundle, Calibration, Variant
-from ..runtime.errors import BundleError, DataError
+from ..runtime.errors import BundleError, DataError, InputError
 from ..runtime.hardware import this_cpu
 from ..runtime.records import from_json
 from .candidate import Candidate
@@ -20,8 +20,10 @@ from .data.labelled import label_samples
 from .data.samples import Sample, count_by_class, pixel_hashes
 from .data.subgroups import Grouping, group_samples, notes_of
 from .evaluation import answer
+from .networks import Network
 from .report.picture import Picture
 from .report.record import SCHEMA, Report
+from .report.stored import read_report
 from .row import ACCURACY_FIGURES, Row
 from .statistics.metrics import require_scikit_learn
 from .tolerance import Registration, Tolerance, registered
@@ -137,11 +139,20 @@ def benchmark(bundle: Bundle, local: Local | None, threads: int, baselines: Sequ
                 **notes_of(groupings),
                 "versions": versions(),
             },
+            networks=_networks(bundle),
         )
         pictures = {}
         if local.pictures:
             pictures = draw_report(report, local.samples, local.folder, npy, forms, manifest.preprocessing)
     return Benchmarked(rows, report, pictures)
+
+
+def _networks(bundle: Bundle) -> tuple[Network, ...]:
+    """Of which networks its forms are; nothing where its own report cannot be read, which this one does not need."""
+    try:
+        return read_report(bundle.folder).networks
+    except InputError:
+        return ()
 
 
 def _tolerance(bundle: Bundle) -> Tolerance:

@@ -48,6 +48,7 @@ class LayerOverflow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         overflows: of those, whose sum leaves 16 bits: a CPU without VNNI cuts it off.
         error: root mean square of what is cut off, a share of the root mean square of the layer's sums.
         images: it was counted on; 0 where that was not kept.
+        form: it is a layer of; empty where that was not kept.
     """
 
     layer: str
@@ -55,3 +56,4 @@ class LayerOverflow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     overflows: int
     error: float
     images: int = 0
+    form: str = ""

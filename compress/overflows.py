@@ -35,7 +35,8 @@ def overflows_of(
 
     def action(folder: Path) -> _Overflows:
         images = np.stack([preprocessing.normalize(pixels) for pixels in rendered[:_IMAGES]])
-        return _Overflows(count_overflows(full[0].files[0].with_name(QUANTIZED), images))
+        found = count_overflows(full[0].files[0].with_name(QUANTIZED), images)
+        return _Overflows(tuple(msgspec.structs.replace(layer, form=full[0].name) for layer in found))
 
     name = f"overflows-{full[0].name}-{forms.digest}"
     return workspace.stage(name, "Counting what a CPU without VNNI would saturate", _Overflows, action)[1].layers

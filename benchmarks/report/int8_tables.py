@@ -76,12 +76,14 @@ def overflow_words(report: Report) -> str:
         return ""
     cut, images = _cut_off(report), max(each.images for each in report.overflows)
     on = f"on {count(images, 'calibration image')}" if images else "on the calibration images"
+    form = report.overflows[0].form
+    no, pairs = (f"In {form}: no", f"In {form}: pairs") if form else ("No", "Pairs")
     if not cut:
-        return f"No pair was too large {on}, which is no proof for other images."
+        return f"{no} pair was too large {on}, which is no proof for other images."
     layers = f"{len(cut)} of {count(len(report.overflows), 'layer')} with 8-bit weights"
     rest = len(cut) - LAYERS_SHOWN
     more = f" The {LAYERS_SHOWN} worst are shown, {rest} more are in report.json." if rest > 0 else ""
-    return f"Pairs were too large in {layers}, {on}; this was computed here, not run on such a CPU.{more}"
+    return f"{pairs} were too large in {layers}, {on}; this was computed here, not run on such a CPU.{more}"
 
 
 def overflow_table(report: Report) -> Table:
