@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ...benchmarks.progress import stage as say
+from ...runtime.errors import InputError
 from ...trained.checkpoint import Checkpoint, load_checkpoint, rebuild, save_checkpoint
 from ...trained.data.datasets import EpochBatches, ImageDataset, cached, normalization_table, normalize
 from ...trained.data.splits import Split
@@ -91,6 +92,8 @@ def prune_in_rounds(
         "dense", "  measuring the dense network", _Size, lambda _: _Size(measure(rebuild(checkpoint)))
     )
     wanted = asked.target.wanted(dense.value)
+    if wanted >= dense.value:
+        raise InputError(f"--{asked.target}: the network takes {dense.value:.3g} ms as it is; give less")
     current = dataclasses.replace(checkpoint, spec=msgspec.structs.replace(checkpoint.spec, shrunk=asked.shrunk))
     steps = rounds_to(wanted, dense.value, asked.rounds_for(wanted / dense.value))
     epochs = [asked.epochs_before] * (len(steps) - 1) + [asked.epochs]

@@ -31,7 +31,7 @@ _FLAGS = {"architecture": "arch", "learning_rate": "lr"}
 _ELSEWHERE = {"folder", "source", "seed", "fold", "draw", "excluded"}
 # What a run settles for itself.
 _UNSETTLED = {("size", 0), ("flips", "auto")}
-_TEACHER_SHARE = 0.9
+TEACHER_SHARE = 0.9
 
 
 class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,7 +93,7 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     loss: Loss = "cross-entropy"
     label_smoothing: float = 0.0
     teacher: str = ""
-    teacher_share: float = _TEACHER_SHARE
+    teacher_share: float = TEACHER_SHARE
     balance: Balance = "loss"
     augmentation: Augmentation = "light"
     flips: Flips = "auto"
@@ -125,8 +125,6 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"{self.weights_input} weights bring their own normalization; leave that option out")
         if not 0 <= self.teacher_share <= 1:
             raise ValueError(f"teacher share {self.teacher_share} is outside 0..1")
-        if not self.teacher and self.teacher_share != _TEACHER_SHARE:
-            raise ValueError("a teacher share goes with a teacher")
         if self.batch_size < 2:
             raise ValueError("a batch has at least 2 images")
         if self.size and not 16 <= self.size <= 4096:

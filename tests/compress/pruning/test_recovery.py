@@ -58,7 +58,7 @@ def student(teacher: Checkpoint) -> Checkpoint:
         name: each + 0.3 * each.std() * torch.randn_like(each) if each.ndim > 1 else each
         for name, each in teacher.weights.items()
     }
-    return dataclasses.replace(teacher, weights=weights, history=[{"epoch": 9.0}], epoch=9)
+    return dataclasses.replace(teacher, weights=weights)
 
 
 def run(student: Checkpoint, teacher: Checkpoint, split: Split, folder: Path, **changes: Any) -> Checkpoint:
@@ -122,7 +122,7 @@ def test_the_answers_come_nearer_to_the_teachers(
     assert (found.spec, found.data, found.split) == (student.spec, student.data, student.split)
     val = ImageDataset(split.val, student.spec.preprocessing)
     answers = [student.spec.decision.probabilities(predict(rebuild(each), val)) for each in (found, teacher)]
-    assert abs(answers[0] - answers[1]).mean() == pytest.approx(found.metrics["val_distance"], abs=1e-6)
+    assert abs(answers[0] - answers[1]).mean() == pytest.approx(found.metrics["val_distance"], abs=5e-3)  # bf16
     assert {path.name for path in folder.iterdir()} == {"best.pth", "last.pth", "recovery.json"}
     assert same(found, load_checkpoint(folder / "best.pth"))
 
@@ -155,6 +155,8 @@ def test_without_epochs_only_statistics_are_taken_anew(
     assert f"statistics of {layers} normalizations taken anew" in capfd.readouterr().err
     late = run(student, teacher, split, tmp_path / "b", deadline=time.monotonic() - 1)
     assert same(found, late)
+    again = run(found, teacher, split, tmp_path / "c", epochs=0)
+    assert all(torch.equal(again.weights[name], found.weights[name]) for name in found.weights), "recovered before"
 
 
 def test_an_epoch_that_is_no_nearer_is_not_kept(
