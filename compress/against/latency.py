@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from torch import nn
 
 from ...benchmarks.progress import stage, track
 from ...benchmarks.timing.latency import Latency
@@ -69,13 +70,16 @@ class Line(msgspec.Struct, frozen=True):
 
 def time_network(network: str, threads: int, folder: Path) -> Line:
     """Make every form of it and time them in turn, each in a process of its own."""
+    from ..export import export
+
     name, side, goal = NETWORKS[network]
     preprocessing = Preprocessing((side, side))
     rendered = np.random.default_rng(0).integers(0, 256, (_IMAGES, side, side), np.uint8)
     images = [preprocessing.normalize(pixels) for pixels in rendered]
     reference = folder / "model.onnx"
     stage(f"{network}: exporting")
-    _export(name, preprocessing, images, reference)
+    batch = np.stack(images[:4])
+    export(random_network(name, preprocessing, batch), batch[:2], reference)
     stage(f"{network}: making our forms")
     ours = make_plain(reference, rendered, preprocessing, select(("cpu-vnni",), int8=True), folder)
     stage(f"{network}: making the peers'")
@@ -90,24 +94,27 @@ def time_network(network: str, threads: int, folder: Path) -> Line:
     return Line(network, goal, ms, failed, chosen, peer)
 
 
-def _export(name: str, preprocessing: Preprocessing, images: list[np.ndarray], path: Path) -> None:
+def random_network(name: str, preprocessing: Preprocessing, batch: np.ndarray) -> nn.Module:
+    """A network of timm with random weights and two classes, in evaluation mode.
+
+    Args:
+        batch: (N, C, H, W) prepared images; it gets the statistics of what it sees: otherwise the values of a deep
+            random network grow beyond all measure.
+    """
     import torch
 
     from ...trained.networks.architectures import build
     from ...trained.spec import ModelSpec
-    from ..export import export
 
     torch.manual_seed(0)
     spec = ModelSpec(f"timm/{name}", preprocessing, Decision("binary", ("clear", "opacity"), "opacity"))
-    batch = np.stack(images[:4])
     network = build(spec)
-    # With the statistics of what it sees: otherwise the values of a deep random network grow beyond all measure.
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
     with torch.no_grad():
         network.train()(torch.from_numpy(batch))
-    export(network.eval(), batch[:2], path)
+    return network.eval()
 
 
 def main() -> None:

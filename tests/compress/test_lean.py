@@ -117,3 +117,23 @@ def test_what_is_asked_wrongly(checkpoint: Path, tmp_path: Path, capsys, argumen
     assert told in error
     assert "Traceback" not in error
     assert not (tmp_path / "b").exists()
+
+
+def test_what_the_search_found_is_judged_beside_the_dense_forms(
+    checkpoint: Path, wide: Tolerance, tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    asked = Options(
+        checkpoint, out=out, int8=True, targets=("cpu-avx2",), tolerance=wide, auto=True, epochs=1, minutes=1.0
+    )
+    outcome = optimize(asked)
+    report = outcome.report
+    names = {row.name for row in report.rows}
+    assert {REFERENCE, "openvino-int8-avx2"} <= names, "the dense network's own forms"
+    assert report.trials[0].name == "dense" and report.trials[0].macs_share == 1.0
+    assert report.networks, "with margins this wide some network is good enough"
+    for network in report.networks:
+        assert f"{network.name}-onnxruntime-int8-avx2" in names
+        assert load_checkpoint(out.with_name("bundle-networks") / f"{network.name}.pth").spec.pruning
+    assert "What the search tried" in (out / "report.html").read_text()
+    assert verify(out).runs
