@@ -8,6 +8,7 @@ from typing import Any
 import click
 import msgspec
 
+from ..runtime.errors import BundleError
 from .documents import as_json_option, print_json
 
 
@@ -22,8 +23,22 @@ def command(file: Path, as_json: bool) -> None:
         return
     width = max(len(name) for name in found)
     for name, value in found.items():
-        shown = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        click.echo(f"{name.ljust(width)}  {shown}")
+        lines = [_told(each) for each in value] if name == "pruning" and value else [_line(value)]
+        for number, line in enumerate(lines):
+            click.echo(f"{('' if number else name).ljust(width)}  {line}")
+
+
+def _line(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _told(pruned: dict[str, Any]) -> str:
+    """One round of pruning."""
+    figures = ", ".join(
+        f"{name} {pruned[key]['before']:,} -> {pruned[key]['after']:,} ({pruned[key]['percent']} %)"
+        for name, key in (("MACs", "macs"), ("parameters", "parameters"))
+    )
+    return f"{pruned['asked']}, by {pruned['importance']}: {figures}, layers changed: {pruned['layers']}"
 
 
 def _inspect(file: Path) -> dict[str, Any]:
@@ -63,6 +78,18 @@ def _bundle(folder: Path) -> dict[str, Any]:
             }
             for variant in manifest.variants
         },
-        "spec": manifest.spec,
+        "pruning": _pruning(manifest.spec),
+        "spec": {name: value for name, value in manifest.spec.items() if name != "pruning"},
         "lineage": manifest.lineage,
     }
+
+
+def _pruning(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    from ..trained.pruned import in_short
+    from ..trained.spec import PruningRound
+
+    try:
+        rounds = msgspec.convert(spec.get("pruning", ()), tuple[PruningRound, ...])
+    except msgspec.ValidationError as error:
+        raise BundleError(f"the bundle's record of its pruning is damaged ({error}); make the bundle again") from error
+    return [in_short(each) for each in rounds]

@@ -58,7 +58,11 @@ if TYPE_CHECKING:
 @click.option(
     "--auto", is_flag=True, help="Search for the fastest pruned network that is still as good; implies --int8."
 )
-@click.option("--epochs", type=click.IntRange(min=0), default=6, show_default=True, help="Of recovery after pruning.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=0),
+    help="Of recovery after pruning; by default 6, and more where images are few.",
+)
 @click.option("--rounds", type=click.IntRange(1, 20), help="Of pruning and recovery; by default by the target.")
 @click.option(
     "--importance",
@@ -96,7 +100,7 @@ def command(
     params: float | None,
     latency_ms: float | None,
     auto: bool,
-    epochs: int,
+    epochs: int | None,
     rounds: int | None,
     importance: Importance,
     keep: tuple[str, ...],

@@ -96,8 +96,8 @@ def _shares(text: str) -> tuple[float, ...]:
         found = []
     if not 0 < len(found) <= _MOST_SHARES or not all(0 < one < 100 for one in found) or sorted(set(found)) != found:
         raise InputError(
-            f"--shares {text}: give at most {_MOST_SHARES} rising percentages between 0 and 100, as 25,50,75, of the units "
-            "that go"
+            f"--shares {text}: give at most {_MOST_SHARES} rising percentages between 0 and 100, as 25,50,75, of the "
+            "units that go"
         )
     return tuple(one / 100 for one in found)
 

@@ -19,7 +19,7 @@ from ..trained.checkpoint import Checkpoint, save_checkpoint
 from ..trained.learning.distillation import digest
 from .forms import Forms, Trial, joined, make_forms
 from .networks import Network, make_network
-from .pruning.options import Pruning
+from .pruning.options import Pruning, usual_epochs
 from .pruning.rounds import Pruned, prune_in_rounds
 from .recipes import Recipe
 from .speed import fastest
@@ -91,9 +91,10 @@ def _search(
 
     say("Searching for the fastest network that is still as good")
     now = time.monotonic()
+    epochs = usual_epochs(len(trial.split.train)) if trial.options.epochs is None else trial.options.epochs
     goal = hashlib.sha256(msgspec.json.encode(trial.tolerance, order="deterministic")).hexdigest()[:8]
     best, trials = search(
-        workspace.room(f"search-{trial.options.epochs}-{goal}"),
+        workspace.room(f"search-{epochs}-{goal}"),
         dense.checkpoint,
         trial.split,
         recipes,
@@ -103,7 +104,7 @@ def _search(
         trial.tolerance,
         threads=trial.options.threads,
         deadline=now + _SHARE * (trial.deadline - now),
-        epochs=trial.options.epochs,
+        epochs=epochs,
         seed=trial.options.seed,
     )
     made = [make_forms(workspace, recipes, dense, trial)]

@@ -8,7 +8,7 @@ import msgspec
 
 from ..benchmarks.tolerance import Registration, Tolerance
 from .calibration import IMAGES
-from .pruning.options import EPOCHS, Pruning
+from .pruning.options import Pruning
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class Options(msgspec.Struct, frozen=True):
     fine_tune: bool = True
     pruning: Pruning | None = None
     auto: bool = False
-    epochs: int = EPOCHS
+    epochs: int | None = None
     review: bool = True
 
 
@@ -59,7 +59,7 @@ def command_of(options: Options) -> str:
     """What was asked for, without the folders of this machine."""
     words = ["medcompress optimize", options.checkpoint.name, *(["--int8"] if options.int8 else [])]
     words += _pruning(options.pruning) if options.pruning else []
-    words += ["--auto", *([f"--epochs {options.epochs}"] if options.epochs != EPOCHS else [])] if options.auto else []
+    words += ["--auto", *([f"--epochs {options.epochs}"] if options.epochs is not None else [])] if options.auto else []
     words += [f"--target {','.join(options.targets)}", f"--threads {options.threads}"]
     if options.registration is not None:
         words.append(f"--tolerance {options.registration.source}")

@@ -8,6 +8,8 @@ graph, the groups and the cutting; what is chosen, and how many, is decided here
 from __future__ import annotations
 
 import fnmatch
+import math
+import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +26,14 @@ from ...trained.networks.heads import last_layer
 _ROOTS = (nn.Conv2d, nn.Linear)
 # So many layers that cannot be pruned are named.
 _TOLD = 8
+# Seconds for one group, of which the slowest that ends takes 1: in some networks torch-pruning goes round for ever.
+_PATIENCE = 20.0
 # Gives every channel of a group its importance (channels,), None for a group that has none.
 Scorer = Callable[[Any], torch.Tensor | None]
+
+
+class _Endless(Exception):
+    """No group was found in time."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,15 @@ class Group:
     _whole: Any
 
     def importance(self, scorer: Scorer) -> torch.Tensor | None:
-        """(units,) of each unit, the mean over its channels."""
-        found = scorer(self._whole)
+        """(units,) of each unit, the mean over its channels.
+
+        Raises:
+            MedcompressError: the group has channels that are not there.
+        """
+        try:
+            found = scorer(self._whole)
+        except IndexError as error:
+            raise cannot_prune(first_line(error), [self.name]) from error
         if found is None:
             return None
         return torch.stack([found[list(unit)].mean() for unit in self.units]).detach().cpu()
@@ -68,7 +83,7 @@ class Channels:
     """
 
     def __init__(self, network: nn.Module, shape: Sequence[int], keep: Collection[str] = ()) -> None:
-        self._network = network
+        self._until = math.inf
         self._names = {module: name for name, module in network.named_modules()}
         known: list[Any] = [each for each in network.modules() if _is_known(each)]
         self._attentions = {each.qkv: each for each in known}
@@ -86,9 +101,12 @@ class Channels:
                 )
             except Exception as error:
                 raise MedcompressError(
-                    f"this network cannot be pruned: torch-pruning cannot follow it ({_first_line(error)}); use "
+                    f"this network cannot be pruned: torch-pruning cannot follow it ({first_line(error)}); use "
                     "another architecture"
                 ) from error
+            for node in self._graph.module2node.values():
+                for dep in node.dependencies:
+                    dep.is_triggered_by = self._in_time(dep.is_triggered_by)
             self.groups = tuple(self._readable(left))
         for parameter in a_head:
             parameter.requires_grad_(True)
@@ -113,17 +131,23 @@ class Channels:
             if not indices:
                 continue
             root = group._whole[0].dep
-            try:
-                # Asked anew: what was cut before has changed the layers that share channels with this group.
-                cut = self._graph.get_pruning_group(root.target.module, root.handler, indices)
-                heads = {
-                    self._attentions[dep.target.module]
-                    for dep, _ in cut
-                    if dep.target.module in self._attentions and self._graph.is_out_channel_pruning_fn(dep.handler)
-                }
-                cut.prune()
-            except Exception as error:
-                raise _cannot(_first_line(error), [group.name]) from error
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    # Asked anew: what was cut before has changed the layers that share channels with this group.
+                    cut = self._graph.get_pruning_group(root.target.module, root.handler, indices)
+                    layers = [dep.target.module for dep, _ in cut if self._graph.is_out_channel_pruning_fn(dep.handler)]
+                    heads = {self._attentions[layer] for layer in layers if layer in self._attentions}
+                    norms = [
+                        (dep.target.module, dep.target.module.weight, dep.target.module.bias, set(away))
+                        for dep, away in cut
+                        if isinstance(dep.target.module, nn.LayerNorm)
+                    ]
+                    cut.prune()
+                except Exception as error:
+                    raise cannot_prune(first_line(error), [group.name]) from error
+            for norm, weight, bias, cut_away in norms:
+                _in_order(norm, weight, bias, cut_away)
             for attention in heads:
                 attention.num_heads -= len(units)
                 attention.attn_dim = attention.num_heads * attention.head_dim
@@ -147,27 +171,44 @@ class Channels:
             try:
                 whole = self._whole(layer, handler, len(layer.weight))
                 seen.update(dep.target.module for dep, _ in whole if self._graph.is_out_channel_pruning_fn(dep.handler))
-                group = None if self._stays(whole, left) else self._group(whole)
+                if self._stays(whole, left):
+                    continue
+                self._check(whole)
+                group = self._group(whole)
             except Exception as error:
-                wrong[self._names[layer]] = _first_line(error)
+                wrong[self._names[layer]] = first_line(error)
+                if isinstance(error, _Endless):
+                    break
                 continue
-            if group is not None:
-                yield group
+            yield group
         if wrong:
-            raise _cannot(next(iter(wrong.values())), list(wrong))
+            raise cannot_prune(next(iter(wrong.values())), list(wrong))
 
     def _whole(self, layer: nn.Module, handler: Any, count: int) -> Any:
         """torch-pruning's group of all of a layer's channels."""
+        self._until = time.monotonic() + _PATIENCE
         whole = self._graph.get_pruning_group(layer, handler, list(range(count)))
+        self._until = math.inf
+        return whole
+
+    def _check(self, whole: Any) -> None:
         for dep, indices in whole:
-            made = self._graph.is_out_channel_pruning_fn(dep.handler)
-            target = dep.target
+            made, target = self._graph.is_out_channel_pruning_fn(dep.handler), dep.target
             there = (self._graph.get_out_channels if made else self._graph.get_in_channels)(target)
             if there is not None and max(indices, default=0) >= there:
                 raise IndexError(
                     f"channel {max(indices)} of the {there} of {self._names.get(target.module, 'a tensor')}"
                 )
-        return whole
+
+    def _in_time(self, triggered: Callable[[Any], bool]) -> Callable[[Any], bool]:
+        """A dependency's own question, which torch-pruning puts at every step, with an end to it."""
+
+        def asked(handler: Any) -> bool:
+            if time.monotonic() > self._until:
+                raise _Endless("torch-pruning goes round in circles")
+            return triggered(handler)
+
+        return asked
 
     def _stays(self, whole: Any, left: Collection[nn.Module]) -> bool:
         makers = [dep.target.module for dep, _ in whole if self._graph.is_out_channel_pruning_fn(dep.handler)]
@@ -180,10 +221,22 @@ class Channels:
         if layers[0] in self._attentions:
             return self._heads(name, self._attentions[layers[0]])
         count = len(whole[0].idxs)
-        together = max((_channel_groups(layer) for layer in layers), default=1)
-        size = count // together
-        units = tuple(tuple(range(unit, count, size)) for unit in range(size))
+        if any(len(indices) < count for _, indices in whole):
+            units = tuple(self._tied(whole[0].dep, count))
+        else:
+            together = max((_channel_groups(layer) for layer in layers), default=1)
+            size = count // together
+            units = tuple(tuple(range(unit, count, size)) for unit in range(size))
         return Group(name, self._scope(whole), units, False, whole)
+
+    def _tied(self, root: Any, count: int) -> Iterator[tuple[int, ...]]:
+        """Channels that another layer has fewer of: one of its may be several of the root's, as in GhostNet's."""
+        left = set(range(count))
+        while left:
+            whole = self._graph.get_pruning_group(root.target.module, root.handler, [min(left)])
+            unit = {index for dep, indices in whole if dep.target is root.target for index in indices}
+            yield tuple(sorted(unit))
+            left -= unit
 
     def _heads(self, name: str, attention: Any) -> Group:
         """By the layer behind the heads: its inputs lie head by head."""
@@ -200,6 +253,14 @@ class Channels:
             way = "out" if self._graph.is_out_channel_pruning_fn(dep.handler) else "in"
             found.append(f"{type(dep.source.module).__name__} {type(dep.target.module).__name__} {way}")
         return tuple(found)
+
+
+def _in_order(norm: nn.LayerNorm, weight: nn.Parameter | None, bias: nn.Parameter | None, gone: set[int]) -> None:
+    """Give a LayerNorm what is left of its values: torch-pruning 1.6 mixes up their order where few are left."""
+    for name, before in (("weight", weight), ("bias", bias)):
+        if before is not None:
+            left = [index for index in range(before.shape[-1]) if index not in gone]
+            setattr(norm, name, nn.Parameter(before.detach()[..., left], before.requires_grad))
 
 
 def _is_known(module: nn.Module) -> bool:
@@ -228,7 +289,8 @@ def _channel_groups(layer: nn.Module) -> int:
     return layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
 
 
-def _cannot(why: str, layers: Sequence[str]) -> MedcompressError:
+def cannot_prune(why: str, layers: Sequence[str]) -> MedcompressError:
+    """The error of a network some of whose layers have to be left out, and which."""
     more = f" and {len(layers) - _TOLD} more" if len(layers) > _TOLD else ""
     told = " ".join(f"--keep {name}" for name in layers[:_TOLD])
     return MedcompressError(
@@ -237,5 +299,6 @@ def _cannot(why: str, layers: Sequence[str]) -> MedcompressError:
     )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What it says, in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

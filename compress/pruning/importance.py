@@ -21,21 +21,25 @@ def scores_of(
 ) -> dict[str, torch.Tensor]:
     """Name of every group that can be ranked -> importance of its units (units,), with mean 1.
 
-    ``magnitude``: the sum of the squared weights that make and read a channel (Li et al., Pruning Filters for Efficient
-    ConvNets, ICLR 2017, over the whole group). ``taylor``: how much the loss would change without it, to first order
-    (Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019, https://arxiv.org/abs/1906.10771).
+    Zeros where nothing in the group matters.
+
+    ``magnitude``: the sum of the squared weights that make, scale and read a channel, the mean over the layers (Li et
+    al., Pruning Filters for Efficient ConvNets, ICLR 2017, over the whole group). ``taylor``: how much the loss would
+    change without it, to first order (Molchanov et al., Importance Estimation for Neural Network Pruning, CVPR 2019,
+    https://arxiv.org/abs/1906.10771).
 
     Args:
         losses: for ``taylor``: each gives the loss of one batch of training images.
     """
     scorer: Any
+    plain: Any = None  # divided by the mean below, by none where there is nothing
     if kind == "taylor":
         network.zero_grad()
         for loss in losses:
             loss(network).backward()
-        scorer = torch_pruning.importance.GroupTaylorImportance(normalizer="mean")
+        scorer = torch_pruning.importance.GroupTaylorImportance(normalizer=plain)
     else:
-        scorer = torch_pruning.importance.GroupMagnitudeImportance(normalizer="mean")
+        scorer = torch_pruning.importance.GroupMagnitudeImportance(normalizer=plain)
     found = {}
     for group in groups:
         importance = group.importance(scorer)

@@ -25,6 +25,7 @@ def prune(
     measure: Measure,
     *,
     asked: str,
+    unit: float = 1.0,
     importance: Importance = "magnitude",
     losses: Losses = (),
     keep: Collection[str] = (),
@@ -34,6 +35,7 @@ def prune(
     Args:
         wanted: at most so much is to be measured by ``measure``.
         asked: the target in words, for the record.
+        unit: what is measured where the target is 1: of the dense network for a share, 1 for milliseconds.
         losses: of training batches, for the importance ``taylor``.
         keep: names of layers, with ``*`` and ``?``, whose channels all stay.
 
@@ -46,7 +48,7 @@ def prune(
     network = copy.deepcopy(dense)
     channels = Channels(network, shape, keep)
     scores = scores_of(channels.groups, importance, network, losses)
-    gone = solve(dense, shape, scores, wanted, measure, keep)
+    gone = solve(dense, shape, scores, wanted, measure, keep, asked=asked, unit=unit)
     channels.take(gone)
     done = PruningRound(
         asked,

@@ -96,7 +96,7 @@ def prune_in_rounds(
         raise InputError(f"--{asked.target}: the network takes {dense.value:.3g} ms as it is; give less")
     current = dataclasses.replace(checkpoint, spec=msgspec.structs.replace(checkpoint.spec, shrunk=asked.shrunk))
     steps = rounds_to(wanted, dense.value, asked.rounds_for(wanted / dense.value))
-    epochs = [asked.epochs_before] * (len(steps) - 1) + [asked.epochs]
+    epochs = asked.epochs_of(len(steps), len(split.train))
     histories, seconds = [], 0.0
     with ExitStack() as stack:
 
@@ -105,7 +105,8 @@ def prune_in_rounds(
             parts = {"train": split.train, "val": split.val}
             return stack.enter_context(cached(parts, checkpoint.spec.preprocessing, workspace.folder))
 
-        run = _Rounds(workspace, checkpoint, split, asked, measure, datasets)
+        unit = 1.0 if asked.target.kind == "latency-ms" else dense.value
+        run = _Rounds(workspace, checkpoint, split, asked, measure, unit, datasets)
         for number, left in enumerate(steps, start=1):
             # What is left of the time is shared by the rounds as their epochs are.
             share = epochs[number - 1] / max(1, sum(epochs[number - 1 :]))
@@ -125,6 +126,7 @@ class _Rounds:
     split: Split
     asked: Pruning
     measure: Measure
+    unit: float
     datasets: Callable[[], Mapping[str, ImageDataset]]
 
     def prune(self, number: int, title: str, current: Checkpoint, left: float) -> tuple[Checkpoint, _Work]:
@@ -138,6 +140,7 @@ class _Rounds:
                 left,
                 self.measure,
                 asked=str(asked.target),
+                unit=self.unit,
                 importance=asked.importance,
                 losses=_losses(current, self.datasets()["train"], asked.seed) if taylor else (),
                 keep=asked.keep,

@@ -31,20 +31,20 @@ def select(
     gone: dict[str, list[int]] = {}
     for members in scopes.values():
         every = torch.cat([scores[group.name] for group in members])
-        count = round(share * len(every))
-        if not count:
-            continue
-        limit = every.sort().values[count - 1]
-        for group in members:
-            own = scores[group.name]
-            kept = _rounded(int((own > limit).sum()), group)
+        # By rank and not by a limit: of units that matter the same no more go than are to.
+        least = every.argsort(stable=True)[: round(share * len(every))]
+        stays = torch.ones(len(every), dtype=torch.bool)
+        stays[least] = False
+        for group, own in zip(members, stays.split([len(group.units) for group in members]), strict=True):
+            kept = len(own) if own.all() else _rounded(int(own.sum()), group)
             if kept < len(own):
-                gone[group.name] = own.argsort(descending=True, stable=True)[kept:].tolist()
+                order = scores[group.name].argsort(descending=True, stable=True)
+                gone[group.name] = order[kept:].tolist()
     return gone
 
 
 def _rounded(kept: int, group: Group) -> int:
-    """To the nearest step; a group keeps at least one, and what it has where that is no multiple."""
+    """To the nearest step; a group keeps at least one, and never more than it has."""
     count = len(group.units)
     step = 1 if group.heads else next(step for least, step in _STEPS if count >= least)
     return min(count, max(step, round(kept / step) * step))

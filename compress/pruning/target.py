@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, TypeAlias
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from ...runtime.errors import InputError
-from .channels import Channels, Group
+from .channels import Channels, Group, cannot_prune, first_line
 from .counting import count_macs, count_parameters
 from .selection import select
 
@@ -76,6 +77,9 @@ def solve(
     wanted: float,
     measure: Measure,
     keep: Collection[str] = (),
+    *,
+    asked: str,
+    unit: float = 1.0,
 ) -> dict[str, list[int]]:
     """The fewest channels whose going brings the network to what is wanted.
 
@@ -84,10 +88,11 @@ def solve(
     Args:
         scores: of :func:`medcompress.compress.pruning.importance.scores_of`.
         wanted: at most this is to be measured.
+        asked: the target in words, and ``unit``, what is measured where it is 1: for the message.
 
     Raises:
         InputError: it cannot be reached; the message says how near it can be.
-        MedcompressError: torch-pruning cannot prune the network.
+        MedcompressError: torch-pruning cannot prune the network; the message says which layers.
     """
     groups = Channels(copy.deepcopy(network), shape, keep).groups
 
@@ -97,12 +102,10 @@ def solve(
         return measure(tried)
 
     least = select(groups, scores, 1.0)
+    _refuse_broken(network, shape, least, keep)
     nearest = found(least)
     if nearest > wanted:
-        raise InputError(
-            f"cannot be pruned to {wanted:.4g}: with the fewest channels it may have, {nearest:.4g} is left; give a "
-            "target of at least that"
-        )
+        raise InputError(f"--{asked} cannot be reached: {_up(nearest / unit):g} is the least that can be left")
     low, high, best = 0.0, 1.0, nearest
     above: dict[str, list[int]] = {}
     below = least
@@ -117,6 +120,28 @@ def solve(
         else:
             high, below, best = middle, gone, value
     return _between(groups, above, below, lambda gone: found(gone) <= wanted)
+
+
+def _up(value: float) -> float:
+    """The next number of two digits: what can be asked for."""
+    digit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / digit) * digit
+
+
+def _refuse_broken(network: nn.Module, shape: Sequence[int], gone: Gone, keep: Collection[str]) -> None:
+    """Say which groups torch-pruning took for what they are not, where the network does not run without them."""
+
+    def fault(some: Gone) -> str:
+        tried = copy.deepcopy(network)
+        Channels(tried, shape, keep).take(some)
+        try:
+            count_macs(tried, shape)
+        except Exception as error:
+            return first_line(error)
+        return ""
+
+    if why := fault(gone):
+        raise cannot_prune(why, [name for name in gone if fault({name: gone[name]})] or list(gone))
 
 
 def _between(groups: Sequence[Group], above: Gone, below: Gone, enough: Callable[[Gone], bool]) -> dict[str, list[int]]:
