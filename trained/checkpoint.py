@@ -138,13 +138,41 @@ def rebuild(checkpoint: Checkpoint) -> nn.Module:
         ("has in another shape", {name for name in own.keys() & kept.keys() if own[name].shape != kept[name].shape}),
     ):
         if names:
+            first = min(names)
+            shapes = f" ({_shape(kept[first])} there, {_shape(own[first])} needed)" if "shape" in problem else ""
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise CheckpointError(
-                f"the weights do not fit {architecture} of the checkpoint's spec: it {problem} {min(names)}{more}; "
+                f"the weights do not fit {architecture} of the checkpoint's spec: it {problem} {first}{shapes}{more}; "
                 "install the timm and torchvision it was trained with, or train it again"
             )
     network.load_state_dict(checkpoint.weights, strict=True)
-    return network.eval()
+    network.eval()
+    if checkpoint.spec.pruning or checkpoint.spec.shrunk:
+        _refuse_broken(network, checkpoint.spec)
+    return network
+
+
+def _refuse_broken(network: nn.Module, spec: ModelSpec) -> None:
+    """Refuse a record of pruning that fits layer by layer, and with which the network does not run."""
+    shrunk, size = spec.shrunk or spec.preprocessing.size, spec.preprocessing.size
+    if not all(0 < one <= most for one, most in zip(shrunk, size, strict=True)):
+        raise CheckpointError(
+            f"the checkpoint's spec resamples images of {size[0]} x {size[1]} pixels to {shrunk[0]} x {shrunk[1]}, "
+            "which is not smaller; train it again"
+        )
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, *spec.preprocessing.shape))
+    except Exception as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(
+            f"the checkpoint's network does not run as its spec says it was pruned ({why}); install the timm and "
+            "torchvision it was pruned with, or prune it again"
+        ) from error
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "one number"
 
 
 def first_not_finite(weights: dict[str, torch.Tensor]) -> str:

@@ -10,12 +10,14 @@ import msgspec
 from ..runtime.errors import CheckpointError
 from .checkpoint import MARK, load_checkpoint
 from .foreign import describe_foreign, pickle_globals, read_torch
+from .pruned import in_short
 
 
 def describe(path: Path) -> dict[str, Any]:
     """Facts about a checkpoint file, as plain JSON types; ``kind`` says what it is.
 
-    ``medcompress checkpoint``: architecture, head, classes, input, parameters, metrics, data, split, epoch, version.
+    ``medcompress checkpoint``: architecture, head, classes, input, pruning, parameters, metrics, data, split, epoch,
+    version.
     ``torch file of another tool``: its keys, tensors, parameters, types, and why it cannot be rebuilt.
     ``Python pickle``: the libraries it would import, and why it is not opened.
 
@@ -47,6 +49,8 @@ def describe(path: Path) -> dict[str, Any]:
         "classes": list(spec.decision.classes),
         "decision": msgspec.to_builtins(spec.decision),
         "preprocessing": msgspec.to_builtins(spec.preprocessing),
+        "pruning": [in_short(each) for each in spec.pruning],
+        "shrunk": spec.shrunk,
         "parameters": sum(
             tensor.numel()
             for name, tensor in checkpoint.weights.items()

@@ -20,11 +20,12 @@ Kind: TypeAlias = Literal["macs", "params", "latency-ms"]
 # What a network measures, of what the target is of.
 Measure: TypeAlias = Callable[[nn.Module], float]
 # Name of a group of channels -> which of its units go.
-Gone: TypeAlias = Mapping[str, Sequence[int]]
+Gone: TypeAlias = dict[str, list[int]]
 
 # So far below the target is near enough.
 _NEAR = 0.02
 _HALVINGS = 10
+_DECISIONS = 3
 
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,10 +81,11 @@ def solve(
     *,
     asked: str,
     unit: float = 1.0,
-) -> dict[str, list[int]]:
+) -> Gone:
     """The fewest channels whose going brings the network to what is wanted.
 
-    The share of channels is halved in on, then between the two nearest shares single groups are.
+    The share of channels is halved in on, then between the two nearest shares single groups are; where the last of them
+    goes too far, it is decided on, and the share of the others is sought again.
 
     Args:
         scores: of :func:`medcompress.compress.pruning.importance.scores_of`.
@@ -106,20 +108,28 @@ def solve(
     nearest = found(least)
     if nearest > wanted:
         raise InputError(f"--{asked} cannot be reached: {_up(nearest / unit):g} is the least that can be left")
-    low, high, best = 0.0, 1.0, nearest
-    above: dict[str, list[int]] = {}
-    below = least
-    for _ in range(_HALVINGS):
-        if best >= wanted * (1 - _NEAR):
-            return below
-        middle = (low + high) / 2
-        gone = select(groups, scores, middle)
-        value = found(gone)
-        if value > wanted:
-            low, above = middle, gone
-        else:
-            high, below, best = middle, gone, value
-    return _between(groups, above, below, lambda gone: found(gone) <= wanted)
+    best, left = least, nearest
+    # Groups whose steps are too coarse, such as the stream of a transformer: decided on, the others are chosen anew.
+    decided: dict[str, list[int]] = {}
+    for _ in range(_DECISIONS):
+        low, high, above, below = 0.0, 1.0, decided, least
+        for _ in range(_HALVINGS):
+            if left >= wanted * (1 - _NEAR):
+                return best
+            middle = (low + high) / 2
+            gone = select(groups, scores, middle) | decided
+            value = found(gone)
+            if value > wanted:
+                low, above = middle, gone
+            else:
+                high, below = middle, gone
+                best, left = max((best, left), (gone, value), key=lambda pair: pair[1])
+        gone, coarse = _between(groups, above, below, lambda gone: found(gone) <= wanted)
+        best, left = max((best, left), (gone, found(gone)), key=lambda pair: pair[1])
+        if not coarse:
+            break
+        decided = decided | {coarse: below[coarse]}
+    return best
 
 
 def _up(value: float) -> float:
@@ -144,14 +154,17 @@ def _refuse_broken(network: nn.Module, shape: Sequence[int], gone: Gone, keep: C
         raise cannot_prune(why, [name for name in gone if fault({name: gone[name]})] or list(gone))
 
 
-def _between(groups: Sequence[Group], above: Gone, below: Gone, enough: Callable[[Gone], bool]) -> dict[str, list[int]]:
-    """Of the groups that differ, as few as are enough pruned as far as below, the last ones first."""
-    names = [group.name for group in groups if list(above.get(group.name, ())) != list(below.get(group.name, ()))]
+def _between(groups: Sequence[Group], above: Gone, below: Gone, enough: Callable[[Gone], bool]) -> tuple[Gone, str]:
+    """Of the groups that differ, as few as are enough pruned as far as below, and the name of the last of them.
+
+    Those through the fewest layers come first: their steps are the finest.
+    """
+    groups = sorted(groups, key=lambda group: len(group.scope))
+    names = [group.name for group in groups if group.name in below and above.get(group.name) != below[group.name]]
     few, many = 0, len(names)
 
     def mixed(count: int) -> dict[str, list[int]]:
-        merged = {**above, **{name: below[name] for name in names[:count] if name in below}}
-        return {name: list(units) for name, units in merged.items()}
+        return {**above, **{name: below[name] for name in names[:count]}}
 
     while many - few > 1:
         middle = (few + many) // 2
@@ -159,7 +172,7 @@ def _between(groups: Sequence[Group], above: Gone, below: Gone, enough: Callable
             many = middle
         else:
             few = middle
-    return mixed(many)
+    return mixed(many), names[many - 1] if names else ""
 
 
 def rounds_to(target: float, start: float, count: int) -> list[float]:

@@ -151,7 +151,8 @@ def prune_and_time(room: Workspace, bench: Bench, point: Point) -> tuple[Checkpo
         measure = measure_of(asked.target, spec.preprocessing.shape)
         whole = measure(rebuild(bench.dense))
         smaller = dataclasses.replace(bench.dense, spec=msgspec.structs.replace(spec, shrunk=point.size or spec.shrunk))
-        pruned = prune(smaller, point.share * whole, measure, asked=str(asked.target), importance=asked.importance)
+        words = str(asked.target)
+        pruned = prune(smaller, point.share * whole, measure, asked=words, unit=whole, importance=asked.importance)
         form, p50_ms, size = bench.time(pruned)
         save_checkpoint(folder / _FILE, pruned)
         left = count_macs(rebuild(pruned), spec.preprocessing.shape) / whole

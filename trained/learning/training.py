@@ -24,7 +24,7 @@ from ..data.splits import Split, moved, split_of
 from ..data.statistics import find_colour, mean_and_std
 from ..networks.architectures import build, check_forward, default_size, imagenet_statistics, resolve
 from ..networks.prediction import predict
-from ..networks.transfer import Loaded, load_initial
+from ..networks.transfer import Loaded, as_pruned, load_initial, pruned_start
 from ..results.run_report import artifacts, write_run_report
 from ..results.trackers import finish, loggers, require_trackers
 from ..run_files import BEST, LAST, RESUME, read_warnings
@@ -33,7 +33,7 @@ from ..tasks import TASKS, USUAL_SIZE, decision_for
 from .callbacks import Keeper
 from .distillation import Teacher, teacher_of
 from .fitting import fit, refuse_hardware
-from .options import TrainOptions, command_of, refuse_changed
+from .options import TEACHER_SHARE, TrainOptions, command_of, refuse_changed
 from .runs import (
     cannot_write,
     check_resume,
@@ -104,11 +104,18 @@ def resume(
 
 
 def settle(options: TrainOptions, split: Split) -> TrainOptions:
-    """Fill in what is left to the network and the task: the input's size and the flips."""
+    """Fill in what is left to the network and the task: the input's size and the flips; of a pruned start its own."""
+    if not options.teacher and options.teacher_share != TEACHER_SHARE:
+        raise InputError("a teacher share goes with a teacher; give --teacher, or leave --teacher-share out")
     architecture = resolve(options.architecture)
     known = TASKS.get(split.task)
     # A task of another size than the usual says so for a reason: 28 pixels of MedMNIST, 320 of CheXpert.
     size = options.size or (known.size if known and known.size != USUAL_SIZE else default_size(architecture))
+    start = pruned_start(options.weights)
+    if start is not None:
+        if architecture == resolve(TrainOptions(options.source).architecture):
+            architecture = start.architecture
+        size = options.size or start.preprocessing.size[0]
     flips = options.flips
     if flips == "auto":
         flips = known.flips if known and options.augmentation != "none" else "none"
@@ -192,7 +199,7 @@ def _initial(options: TrainOptions, split: Split) -> tuple[ModelSpec, nn.Module,
     decision = decision_for(split.classes, options.positive, split.multilabel)
     known = TASKS.get(split.task)
     preprocessing = Preprocessing((options.size, options.size), known.colour if known else find_colour(split.train))
-    spec = ModelSpec(options.architecture, preprocessing, decision, options.head)
+    spec = as_pruned(ModelSpec(options.architecture, preprocessing, decision, options.head), options.weights)
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         network = build(spec)

@@ -39,15 +39,17 @@ def resize(network: nn.Module, layers: Mapping[str, LayerSizes]) -> None:
         try:
             layer = network.get_submodule(name)
         except AttributeError as error:
-            raise _unfit(f"it has no layer {name}") from error
+            raise _unfit(f"it has no layer {_shown(name)}") from error
         own = _sizes(layer)
         for key, size in sizes.items():
             there = own.get(key)
             if type(there) is not type(size) or _rank(there) != _rank(size):
-                raise _unfit(f"its layer {name} ({type(layer).__name__}) has no {key} of the kind {size}")
+                kind = f"{_shown(name)} ({type(layer).__name__})"
+                raise _unfit(f"its layer {kind} has no {_shown(key)} of the kind {_shown(size)}")
             if _larger(size, there):
-                raise _unfit(f"its layer {name} has {key} {there}, and pruning left {size}")
-            _set(layer, key, size)
+                raise _unfit(f"its layer {_shown(name)} has {key} {there}, and pruning left {_shown(size)}")
+            if size != there:
+                _set(layer, key, size)
 
 
 def _sizes(layer: nn.Module) -> LayerSizes:
@@ -56,7 +58,7 @@ def _sizes(layer: nn.Module) -> LayerSizes:
     for key, value in vars(layer).items():
         whole = isinstance(value, int) and not isinstance(value, bool)
         if whole or (isinstance(value, tuple) and value and all(type(each) is int for each in value)):
-            found[key] = value
+            found[key] = value if isinstance(value, int) else tuple(value)
     return found
 
 
@@ -81,6 +83,11 @@ def _larger(size: int | tuple[int, ...], there: int | tuple[int, ...] | None) ->
     """Whether a size is none that pruning can leave: a hostile file may ask for any."""
     sizes, limits = (each if isinstance(each, tuple) else (each,) for each in (size, there or 0))
     return any(not 0 < one <= limit for one, limit in zip(sizes, limits, strict=True))
+
+
+def _shown(value: str | int | tuple[int, ...]) -> str:
+    """In one short line: a hostile file may hold anything."""
+    return repr(str(value)[:60])[1:-1]
 
 
 def _unfit(why: str) -> CheckpointError:

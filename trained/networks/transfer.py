@@ -60,6 +60,53 @@ class Loaded(msgspec.Struct, frozen=True):
         )
 
 
+def pruned_start(weights: str) -> ModelSpec | None:
+    """The spec of the pruned checkpoint that initial weights name; None where they are anything else.
+
+    Raises:
+        CheckpointError: a file that cannot be read.
+    """
+    if weights in ("scratch", "imagenet") or not Path(weights).is_file():
+        return None
+    payload = read_torch(Path(weights))
+    if not isinstance(payload, dict) or MARK not in payload:
+        return None
+    spec = load_checkpoint(Path(weights)).spec
+    return spec if spec.pruning or spec.shrunk else None
+
+
+def as_pruned(spec: ModelSpec, weights: str) -> ModelSpec:
+    """The spec of a network to train, cut as the pruned checkpoint that it starts from.
+
+    Args:
+        weights: see :func:`load_initial`; any but a pruned checkpoint leaves the spec as it is.
+
+    Raises:
+        CheckpointError: the checkpoint has another architecture, another head, other classes or channels.
+    """
+    start = pruned_start(weights)
+    if start is None:
+        return spec
+    if start.architecture != resolve(spec.architecture):
+        raise _other_architecture(weights, start.architecture, spec.architecture)
+    if start.head != spec.head:
+        raise CheckpointError(
+            f"{weights}: was pruned with the head {start.head}, around which its layers are cut; give "
+            f"--head {start.head}"
+        )
+    if start.preprocessing.channels != spec.preprocessing.channels:
+        raise CheckpointError(
+            f"{weights}: was pruned for images of {start.preprocessing.channels} channels, and the data have "
+            f"{spec.preprocessing.channels}; train the dense network, and prune it"
+        )
+    if len(start.decision.classes) != len(spec.decision.classes):
+        raise CheckpointError(
+            f"{weights}: was pruned for {len(start.decision.classes)} classes, and the data have "
+            f"{len(spec.decision.classes)}; its layers are cut around them: train the dense network, and prune it"
+        )
+    return msgspec.structs.replace(spec, pruning=start.pruning, shrunk=start.shrunk)
+
+
 def load_initial(network: nn.Module, spec: ModelSpec, weights: str, weights_input: WeightsInput = "library") -> Loaded:
     """Give a network its initial weights, in place; the head stays as drawn but for ImageNet's inner layers of it.
 
@@ -102,8 +149,8 @@ def _from_ours(network: nn.Module, spec: ModelSpec, path: Path) -> Loaded:
     checkpoint = load_checkpoint(path)
     wanted, found = resolve(spec.architecture), checkpoint.spec.architecture
     if found != wanted:
-        raise CheckpointError(f"{path}: is a {found}, and the network to train a {wanted}; give --arch {found}")
-    if checkpoint.spec.pruning:
+        raise _other_architecture(str(path), found, wanted)
+    if checkpoint.spec.pruning != spec.pruning:
         raise CheckpointError(f"{path}: was pruned, so its layers do not fit; give the checkpoint it was pruned from")
     fitting = matched(network, adapted(network, spec, checkpoint.weights))
     refuse_less(network, wanted, path, fitting, checkpoint.weights, 1.0)
@@ -111,6 +158,10 @@ def _from_ours(network: nn.Module, spec: ModelSpec, path: Path) -> Loaded:
     kept = checkpoint.spec.preprocessing
     channels = spec.preprocessing.channels
     return _loaded(network, str(path), fitting, _for_channels(kept.mean, channels), _for_channels(kept.std, channels))
+
+
+def _other_architecture(weights: str, found: str, wanted: str) -> CheckpointError:
+    return CheckpointError(f"{weights}: is a {found}, and the network to train a {wanted}; give --arch {found}")
 
 
 def _from_stranger(

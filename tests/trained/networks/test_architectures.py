@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 import timm
 import torch
@@ -17,7 +18,7 @@ from medcompress.trained.networks.architectures import (
     imagenet_statistics,
     resolve,
 )
-from medcompress.trained.spec import ModelSpec
+from medcompress.trained.spec import LayerSizes, ModelSpec, PruningRound
 
 
 def _spec(architecture: str, classes: int = 3, size: int = 64, channels: int = 3) -> ModelSpec:
@@ -127,15 +128,28 @@ def test_sizes_the_network_cannot_take_are_refused():
         build(_spec("torchvision/vit_b_16", size=100))
 
 
-def test_pruned_spec_is_refused():
-    spec = ModelSpec("timm/test_resnet", *_parts(), pruning=({"layer": 1},))
-    with pytest.raises(CheckpointError, match="was pruned"):
-        build(spec)
+def _pruned(layers: dict[str, LayerSizes]) -> ModelSpec:
+    done = PruningRound("macs 0.5", "magnitude", (2, 1), (2, 1), layers)
+    return msgspec.structs.replace(_spec("timm/test_resnet"), pruning=(done,))
 
 
-def _parts() -> tuple[Preprocessing, Decision]:
-    spec = _spec("timm/test_resnet")
-    return spec.preprocessing, spec.decision
+def test_a_pruned_spec_is_built_as_small_as_it_says():
+    dense = build(_spec("timm/test_resnet"))
+    width = dense.get_submodule("layer1.0.conv1").in_channels
+    conv: LayerSizes = {"weight": (5, width, 3, 3), "out_channels": 5}
+    norm: LayerSizes = dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (5,))
+    norm["num_features"] = 5
+    after: LayerSizes = {"weight": (dense.get_submodule("layer1.0.conv2").out_channels, 5, 3, 3), "in_channels": 5}
+    spec = _pruned({"layer1.0.conv1": conv, "layer1.0.bn1": norm, "layer1.0.conv2": after})
+    network = build(spec)
+    check_forward(network, spec)
+    assert network.get_submodule("layer1.0.conv1").out_channels == 5
+    assert sum(each.numel() for each in network.parameters()) < sum(each.numel() for each in dense.parameters())
+
+
+def test_a_pruned_spec_of_another_version_is_refused():
+    with pytest.raises(CheckpointError, match=r"has no layer stages\.0; install the timm"):
+        build(_pruned({"stages.0": {"out_channels": 5}}))
 
 
 @pytest.mark.parametrize("name", ["timm/test_resnet", "torchvision/resnet18"])

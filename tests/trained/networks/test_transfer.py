@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import msgspec
@@ -15,12 +14,12 @@ import torchvision
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import CheckpointError, InputError
 from medcompress.runtime.preprocessing import Preprocessing
-from medcompress.trained.checkpoint import Checkpoint, save_checkpoint
+from medcompress.trained.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from medcompress.trained.data.splits import DataSource
 from medcompress.trained.networks.architectures import build, resolve
 from medcompress.trained.networks.layers import backbone_names, head_of
-from medcompress.trained.networks.transfer import load_initial
-from medcompress.trained.spec import HeadKind, ModelSpec
+from medcompress.trained.networks.transfer import as_pruned, load_initial, pruned_start
+from medcompress.trained.spec import HeadKind, LayerSizes, ModelSpec, PruningRound
 
 
 def spec_of(
@@ -119,15 +118,65 @@ def test_position_embeddings_are_resampled_as_torchvision_does(tmp_path: Path):
     assert found.shape == (1, 17, 768) and torch.allclose(found, torch.ones(()))
 
 
-def test_another_architecture_or_a_pruned_one_is_refused_by_name(tmp_path: Path):
-    checkpoint = saved(tmp_path / "best.pth", spec_of("timm/test_resnet"))
+def test_another_architecture_is_refused_by_name(tmp_path: Path):
+    saved(tmp_path / "best.pth", spec_of("timm/test_resnet"))
     spec = spec_of("timm/test_vit")
     with pytest.raises(CheckpointError, match=r"is a timm/test_resnet, and .* timm/test_vit; give --arch"):
         load_initial(build(spec), spec, str(tmp_path / "best.pth"))
-    pruned = msgspec.structs.replace(checkpoint.spec, pruning=({"layer": 1},))
-    save_checkpoint(tmp_path / "pruned.pth", dataclasses.replace(checkpoint, spec=pruned))
-    with pytest.raises(CheckpointError, match="was pruned"):
-        load_initial(build(checkpoint.spec), checkpoint.spec, str(tmp_path / "pruned.pth"))
+
+
+@pytest.fixture
+def pruned(tmp_path: Path) -> tuple[Path, ModelSpec]:
+    """A checkpoint whose last layer but one has fewer channels, and that looks at fewer pixels."""
+    spec = spec_of("timm/test_resnet")
+    last = build(spec).get_submodule("layer4.0.conv1")
+    layers: dict[str, LayerSizes] = {
+        "layer4.0.conv1": {"weight": (7, last.in_channels, 3, 3), "out_channels": 7},  # type: ignore[dict-item]
+        "layer4.0.bn1": {
+            "weight": (7,), "bias": (7,), "running_mean": (7,), "running_var": (7,), "num_features": 7,
+        },
+        "layer4.0.conv2": {"weight": (last.out_channels, 7, 3, 3), "in_channels": 7},  # type: ignore[dict-item]
+    }  # fmt: skip
+    done = PruningRound("macs 0.9", "magnitude", (10, 9), (10, 9), layers)
+    spec = msgspec.structs.replace(spec, pruning=(done,), shrunk=(32, 32))
+    saved(tmp_path / "pruned.pth", spec)
+    return tmp_path / "pruned.pth", spec
+
+
+def test_a_pruned_checkpoints_layers_are_taken_over(pruned: tuple[Path, ModelSpec]):
+    path, start = pruned
+    assert pruned_start(str(path)) == start
+    spec = as_pruned(spec_of("timm/test_resnet"), str(path))
+    assert (spec.pruning, spec.shrunk) == (start.pruning, (32, 32))
+    network = build(spec)
+    loaded = load_initial(network, spec, str(path))
+    kept = load_checkpoint(path).weights
+    assert loaded.share == 1
+    assert all(torch.equal(network.state_dict()[name], kept[name]) for name in backbone_names(network))
+    with pytest.raises(CheckpointError, match="was pruned, so its layers do not fit"):
+        load_initial(build(spec_of("timm/test_resnet")), spec_of("timm/test_resnet"), str(path))
+
+
+def test_a_pruned_checkpoint_needs_the_same_architecture_head_classes_and_channels(pruned: tuple[Path, ModelSpec]):
+    path = str(pruned[0])
+    for spec, message in (
+        (spec_of("timm/test_vit"), "is a timm/test_resnet, and the network to train a timm/test_vit; give --arch"),
+        (spec_of("timm/test_resnet", head="mlp"), "was pruned with the head linear, .*; give --head linear"),
+        (spec_of("timm/test_resnet", "abcd"), "was pruned for 3 classes, and the data have 4"),
+        (spec_of("timm/test_resnet", channels=1), "was pruned for images of 3 channels, and the data have 1"),
+    ):
+        with pytest.raises(CheckpointError, match=message) as caught:
+            as_pruned(spec, path)
+        assert "\n" not in str(caught.value) and path in str(caught.value)
+
+
+def test_other_starts_leave_the_spec_as_it_is(tmp_path: Path):
+    spec = spec_of("timm/test_resnet")
+    saved(tmp_path / "best.pth", spec)
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "stranger.pth")
+    starts = ("scratch", "imagenet", str(tmp_path / "absent"), str(tmp_path), str(tmp_path / "best.pth"))
+    for weights in (*starts, str(tmp_path / "stranger.pth")):
+        assert as_pruned(spec, weights) is spec and pruned_start(weights) is None
 
 
 def _stranger(tmp_path: Path, change: str) -> tuple[Path, dict[str, torch.Tensor]]:
