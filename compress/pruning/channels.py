@@ -17,15 +17,14 @@ from typing import Any, cast
 
 import torch
 import torch_pruning
-from timm.layers.attention import Attention
 from torch import nn
 
 from ...runtime.errors import InputError, MedcompressError
 from ...trained.networks.heads import last_layer
+from .attentions import known_attentions, layers_of_unknown, values_of_heads
+from .refusal import cannot_prune, first_line
 
 _ROOTS = (nn.Conv2d, nn.Linear)
-# So many layers that cannot be pruned are named.
-_TOLD = 8
 # Seconds for one group, of which the slowest that ends takes 1: in some networks torch-pruning goes round for ever.
 _PATIENCE = 20.0
 # Gives every channel of a group its importance (channels,), None for a group that has none.
@@ -85,12 +84,11 @@ class Channels:
     def __init__(self, network: nn.Module, shape: Sequence[int], keep: Collection[str] = ()) -> None:
         self._until = math.inf
         self._names = {module: name for name, module in network.named_modules()}
-        known: list[Any] = [each for each in network.modules() if _is_known(each)]
-        self._attentions = {each.qkv: each for each in known}
-        left = {last_layer(network)[1], *self._named(keep), *_unknown_attentions(network)}
+        self._attentions = {each.qkv: each for each in known_attentions(network)}
+        left = {last_layer(network)[1], *self._named(keep), *layers_of_unknown(network)}
         for parameter in network.parameters():
             parameter.requires_grad_(True)  # the graph is read off autograd's
-        a_head = list(_of_heads(network))
+        a_head = list(values_of_heads(network))
         for parameter in a_head:
             parameter.requires_grad_(False)  # not seen: torch-pruning takes a table of heads for one of channels
         with torch.enable_grad(), warnings.catch_warnings():
@@ -263,42 +261,7 @@ def _in_order(norm: nn.LayerNorm, weight: nn.Parameter | None, bias: nn.Paramete
             setattr(norm, name, nn.Parameter(before.detach()[..., left], before.requires_grad))
 
 
-def _is_known(module: nn.Module) -> bool:
-    """Whether it is an attention whose heads can go one by one."""
-    known = type(module) is Attention and isinstance(getattr(module, "qkv", None), nn.Linear)
-    return known and cast("Any", module).gate is None and isinstance(cast("Any", module).norm, nn.Identity)
-
-
-def _unknown_attentions(network: nn.Module) -> Iterator[nn.Module]:
-    """The layers within other attentions, whose widths depend on the number of heads."""
-    for module in network.modules():
-        if hasattr(module, "num_heads") and not _is_known(module):
-            yield from (each for each in module.children() if isinstance(each, nn.Linear | nn.Conv2d))
-
-
-def _of_heads(network: nn.Module) -> Iterator[nn.Parameter]:
-    """Of attentions: what has one value a head, such as tables of relative positions."""
-    for module in network.modules():
-        if hasattr(module, "num_heads"):
-            yield from (each for each in module.parameters(recurse=False) if module.num_heads in each.shape)
-
-
 def _channel_groups(layer: nn.Module) -> int:
     if isinstance(layer, nn.Conv2d):
         return 1 if layer.groups == layer.out_channels else layer.groups
     return layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
-
-
-def cannot_prune(why: str, layers: Sequence[str]) -> MedcompressError:
-    """The error of a network some of whose layers have to be left out, and which."""
-    more = f" and {len(layers) - _TOLD} more" if len(layers) > _TOLD else ""
-    told = " ".join(f"--keep {name}" for name in layers[:_TOLD])
-    return MedcompressError(
-        f"torch-pruning cannot prune this network at {layers[0]} ({why}); leave out what it cannot: {told}{more} "
-        "(* and ? stand for any part of a name)"
-    )
-
-
-def first_line(error: BaseException) -> str:
-    """What it says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from ...runtime.errors import InputError
-from .channels import Channels, Group, cannot_prune, first_line
+from .channels import Channels, Group
 from .counting import count_macs, count_parameters
+from .refusal import cannot_prune, first_line
 from .selection import select
 
 Kind: TypeAlias = Literal["macs", "params", "latency-ms"]
