@@ -13,7 +13,7 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 setup: $(VENV)/.installed
 

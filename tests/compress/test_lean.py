@@ -124,7 +124,7 @@ def test_what_the_search_found_is_judged_beside_the_dense_forms(
 ) -> None:
     out = tmp_path / "bundle"
     asked = Options(
-        checkpoint, out=out, int8=True, targets=("cpu-avx2",), tolerance=wide, auto=True, epochs=1, minutes=1.0
+        checkpoint, out=out, int8=True, targets=("cpu-avx2",), tolerance=wide, auto=True, epochs=1, minutes=0.4
     )
     outcome = optimize(asked)
     report = outcome.report
