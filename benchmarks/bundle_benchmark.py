@@ -21,6 +21,7 @@ from .data.samples import Sample, count_by_class, pixel_hashes
 from .data.subgroups import Grouping, group_samples, notes_of
 from .evaluation import answer
 from .networks import Network
+from .progress import stage
 from .report.picture import Picture
 from .report.record import SCHEMA, Report
 from .report.stored import read_report
@@ -151,7 +152,8 @@ def _networks(bundle: Bundle) -> tuple[Network, ...]:
     """Of which networks its forms are; nothing where its own report cannot be read, which this one does not need."""
     try:
         return read_report(bundle.folder).networks
-    except InputError:
+    except InputError as error:
+        stage(f"note: {error}; so this report does not tell which networks were pruned")
         return ()
 
 

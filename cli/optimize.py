@@ -67,9 +67,7 @@ if TYPE_CHECKING:
 @click.option(
     "--importance",
     type=click.Choice(["magnitude", "taylor"]),
-    default="magnitude",
-    show_default=True,
-    help="By which channels are chosen: by their weights, or by what training images make of them.",
+    help="By which channels are chosen: by their weights (the default), or by what training images make of them.",
 )
 @click.option("--keep", multiple=True, metavar="LAYER", help="A layer whose channels all stay, with * and ?.")
 @click.option("--shrink-to", type=click.IntRange(16, 4096), help="Side in pixels the pruned network looks at.")
@@ -102,7 +100,7 @@ def command(
     auto: bool,
     epochs: int | None,
     rounds: int | None,
-    importance: Importance,
+    importance: Importance | None,
     keep: tuple[str, ...],
     shrink_to: int | None,
     fine_tune: bool,
@@ -127,11 +125,14 @@ def command(
     given = [Target(kind, value) for kind, value in targets.items() if value is not None]
     if len(given) > 1:
         raise InputError(f"--{given[0].kind} and --{given[1].kind}: give one target of pruning")
-    unused = [f"--{name}" for name, value in (("rounds", rounds), ("keep", keep), ("shrink-to", shrink_to)) if value]
+    of_pruning = {"rounds": rounds, "importance": importance, "keep": keep or None, "shrink-to": shrink_to}
+    if not auto:
+        of_pruning["epochs"] = epochs
+    unused = [f"--{name}" for name, value in of_pruning.items() if value is not None]
     if unused and not given:
         raise InputError(f"{unused[0]}: goes with a target of pruning; give --macs, --params or --latency-ms")
     shrunk = (shrink_to, shrink_to) if shrink_to else None
-    pruning = Pruning(given[0], importance, rounds or 0, epochs, keep, shrunk) if given else None
+    pruning = Pruning(given[0], importance or "magnitude", rounds or 0, epochs, keep, shrunk) if given else None
     if pruning and auto:
         raise InputError(f"--auto searches for the target itself; leave --{given[0].kind} out")
     usual = BETWEEN_NETWORKS if pruning or auto else Tolerance()

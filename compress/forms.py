@@ -57,6 +57,19 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """What INT8 forms of a network were calibrated with: its ranges as it is, and where they lie."""
+
+    ranges: Ranges
+    file: Path
+
+    def words(self, seed: int) -> str:
+        """How many images were needed."""
+        growth = f"the last of them widened the ranges by {100 * self.ranges.growth:.1f} %"
+        return f"{self.ranges.images} training images, seed {seed}; {growth}"
+
+
+@dataclass(frozen=True)
 class Forms:
     """What was made.
 
@@ -65,28 +78,20 @@ class Forms:
         problems: a row for each form that could not be made.
         steps: of all ladders, in the order they were taken.
         plans: INT8 form -> how it was made.
-        ranges: of the network as it is, and ``ranges_file``: where they lie; None without INT8.
+        calibrated: by the name of the network; without those that have no INT8 form.
     """
 
     candidates: tuple[Candidate, ...]
     problems: tuple[Row, ...]
     steps: tuple[Step, ...]
     plans: dict[str, Plan]
-    ranges: Ranges | None
-    ranges_file: Path | None
+    calibrated: dict[str, Calibrated]
 
     @property
     def digest(self) -> str:
         """Of how they were made, and of which files: another one is another set of forms."""
         files = [(each.name, [str(file) for file in each.files]) for each in self.candidates]
         return hashlib.sha256(msgspec.json.encode((self.plans, files), order="deterministic")).hexdigest()[:8]
-
-    def calibration_in_words(self, given: int, seed: int) -> str:
-        """Of the images that were given for it, how many were needed."""
-        if self.ranges is None:
-            return f"{given} training images, seed {seed}"
-        growth = f"the last of them widened the ranges by {100 * self.ranges.growth:.1f} %"
-        return f"{self.ranges.images} training images, seed {seed}; {growth}"
 
     @property
     def plans_in_words(self) -> dict[str, str]:
@@ -134,23 +139,21 @@ def make_forms(workspace: Workspace, recipes: Sequence[Recipe], network: Network
             plans[recipe.name] = plans[recipe.graph]
         else:
             problems[recipe.name] = _problem(recipe, f"error: not made: it is {recipe.graph} in another precision")
-    forms = Forms(tuple(made.values()), tuple(problems.values()), tuple(steps), plans, None, None)
+    forms = Forms(tuple(made.values()), tuple(problems.values()), tuple(steps), plans, {})
     if not plans:
         return forms
     source, ranges = sources.plain()
-    return replace(forms, ranges=ranges, ranges_file=source.ranges)
+    return replace(forms, calibrated={network.name: Calibrated(ranges, source.ranges)})
 
 
 def joined(parts: Sequence[Forms]) -> Forms:
-    """The forms of several networks as one; the ranges are of the last that has some."""
-    calibrated = next((part for part in reversed(parts) if part.ranges), parts[0])
+    """The forms of several networks as one."""
     return Forms(
         tuple(each for part in parts for each in part.candidates),
         tuple(each for part in parts for each in part.problems),
         tuple(each for part in parts for each in part.steps),
         {name: plan for part in parts for name, plan in part.plans.items()},
-        calibrated.ranges,
-        calibrated.ranges_file,
+        {name: found for part in parts for name, found in part.calibrated.items()},
     )
 
 

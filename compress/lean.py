@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,7 @@ from ..benchmarks import networks as told
 from ..benchmarks.progress import stage as say
 from ..trained.checkpoint import Checkpoint, save_checkpoint
 from ..trained.learning.distillation import digest
-from .forms import Forms, Trial, joined, make_forms
+from .forms import Calibrated, Forms, Trial, joined, make_forms
 from .networks import Network, make_network
 from .pruning.options import Pruning, usual_epochs
 from .pruning.rounds import Pruned, prune_in_rounds
@@ -27,8 +27,6 @@ from .workspace import Workspace
 
 # Of the time that is left, pruning and recovery may take so much: the forms need the rest.
 _SHARE = 0.75
-# Images a network is timed with.
-_TIMED = 16
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,12 @@ class Lean:
     checkpoints: dict[str, Checkpoint]
     networks: tuple[told.Network, ...]
     trials: tuple[told.Trial, ...] = ()
+
+    def calibrated_for(self, form: str) -> Calibrated | None:
+        """Of a form's own network, else of the first that has some; None without INT8."""
+        of = next((recipe.network for recipe in self.recipes if recipe.name == form), "")
+        every = self.forms.calibrated
+        return every.get(of) or next(iter(every.values()), None)
 
 
 def make_lean(
@@ -72,7 +76,7 @@ def make_lean(
     preprocessing = dense.checkpoint.spec.preprocessing
 
     def latency(network: nn.Module) -> float:
-        return fastest(network, preprocessing, rendered[:_TIMED], recipes, trial.options.threads)[1]
+        return fastest(network, preprocessing, rendered, recipes, trial.options.threads)[1]
 
     now = time.monotonic()
     ends = now + _SHARE * (trial.deadline - now)
@@ -107,14 +111,14 @@ def _search(
         epochs=epochs,
         seed=trial.options.seed,
     )
-    made = [make_forms(workspace, recipes, dense, trial)]
-    of_all = list(recipes)
-    for each in best:
+    made, of_all = [], list(recipes)
+    for place, each in enumerate(best):
         name = each.pruning.name
         room = workspace.room(f"{name}-{digest(each.checkpoint)[:8]}")
-        forms, own = _forms(room, recipes, name, each.checkpoint, rendered, trial)
+        forms, own = _forms(room, recipes, name, each.checkpoint, rendered, _shared(trial, len(best) - place + 1))
         made.append(forms)
         of_all += own
+    made.insert(0, make_forms(workspace, recipes, dense, trial))
     return Lean(
         joined(made),
         tuple(of_all),
@@ -124,9 +128,14 @@ def _search(
     )
 
 
+def networks_of(destination: Path) -> Path:
+    """The folder of a bundle's pruned checkpoints, beside it."""
+    return destination.with_name(f"{destination.name}-networks")
+
+
 def leave_networks(destination: Path, lean: Lean) -> tuple[Path, ...]:
     """Save the pruned checkpoints beside the bundle, and say where."""
-    folder = destination.with_name(f"{destination.name}-networks")
+    folder = networks_of(destination)
     files = {folder / f"{name}.pth": checkpoint for name, checkpoint in lean.checkpoints.items()}
     for file, checkpoint in files.items():
         folder.mkdir(exist_ok=True)
@@ -145,6 +154,12 @@ def _forms(
     network = make_network(room, checkpoint, rendered, trial.images.rendered, trial.options.threads, name)
     own = [recipe.of(name) for recipe in recipes]
     return make_forms(room, own, network, trial), own
+
+
+def _shared(trial: Trial, networks: int) -> Trial:
+    """With the first network's part of the time that is left for so many: one long ladder must not take all of it."""
+    now = time.monotonic()
+    return replace(trial, deadline=now + (trial.deadline - now) / networks)
 
 
 def _told(asked: Pruning, dense: Checkpoint, found: Pruned) -> told.Network:

@@ -40,7 +40,7 @@ from .environment import check_disk, check_packages
 from .forms import Trial
 from .history import measured_before
 from .inputs import check_cpu, check_shrunk, find_data, find_groupings
-from .lean import Lean, leave_networks, make_lean
+from .lean import Lean, leave_networks, make_lean, networks_of
 from .networks import make_network
 from .options import Options, command_of
 from .overflows import overflows_of
@@ -127,6 +127,8 @@ def optimize(options: Options) -> Outcome:
     }
     images = len(split.val) + len(split.test)
     check_disk(destination.parent, options.checkpoint, images, checkpoint.spec.preprocessing)
+    if (options.pruning or options.auto) and not options.replace and networks_of(destination).exists():
+        raise InputError(f"{networks_of(destination)}: exists; give another --out, or --force to replace what is there")
     workspace = Workspace(destination, key, replace=options.replace)
     try:
         seen = measured_before(destination, digest, split.fingerprint)
@@ -198,6 +200,7 @@ def _run(
     chances = {name: decision.probabilities(found) for name, found in answers.logits["val"].items()}
     off = {name: float(np.abs(each - chances[REFERENCE]).mean()) for name, each in chances.items()}
     choice = choose(rows, evidence, lean.recipes, accept_inconclusive=options.accept_inconclusive, off=off)
+    calibrated = lean.calibrated_for(choice.chosen)
     counts = count_by_class(split.test, split.classes)
     report = Report(
         schema=REPORT_SCHEMA,
@@ -232,7 +235,7 @@ def _run(
             "split": split.fingerprint,
             "data": f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test images",
             "export": dense.exported,
-            "calibration": forms.calibration_in_words(len(record.sha256), record.seed),
+            **({"calibration": calibrated.words(record.seed)} if calibrated else {}),
             **({"INT8 forms": forms.plans_in_words} if forms.plans else {}),
             "data checks": checks.words,
             **notes_of(groupings),
@@ -246,10 +249,10 @@ def _run(
     )
     say("Writing the bundle")
     spec = msgspec.structs.replace(checkpoint.spec, decision=decision)
-    used = forms.ranges.images if forms.ranges else len(chosen)
+    used = calibrated.ranges.images if calibrated else len(chosen)
     record = Calibration(record.seed, record.sha256[:used], count_by_class(chosen[:used], split.classes))
-    made = forms.candidates
-    assemble(workspace.folder / "bundle", spec, report, choice.kept, made, record, rendered, forms.ranges_file)
+    made, ranges = forms.candidates, calibrated.file if calibrated else None
+    assemble(workspace.folder / "bundle", spec, report, choice.kept, made, record, rendered, ranges)
     return _Made(report, lean, test.rendered)
 
 

@@ -72,6 +72,11 @@ def is_full_disk(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
+def first_line(error: BaseException, most: int = 200) -> str:
+    """What another library's error says, in one line of at most so many characters; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+
+
 def missing_package(package: str, extra: str) -> MachineError:
     """The error for an optional package that is not installed."""
     return MachineError(

@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import nn
 
-from ..runtime.errors import CheckpointError, InputError
+from ..runtime.errors import CheckpointError, InputError, first_line
 from ..runtime.records import write_whole
 from .data.splits import DataSource
 from .foreign import read_torch, refuse_foreign
@@ -164,7 +164,7 @@ def _refuse_broken(network: nn.Module, spec: ModelSpec) -> None:
         with torch.inference_mode():
             network(torch.zeros(1, *spec.preprocessing.shape))
     except Exception as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        why = first_line(error)
         raise CheckpointError(
             f"the checkpoint's network does not run as its spec says it was pruned ({why}); install the timm and "
             "torchvision it was pruned with, or prune it again"

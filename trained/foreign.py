@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..runtime.errors import CheckpointError
+from ..runtime.errors import CheckpointError, first_line
 
 # The first number in a torch file of before 2020 (torch.serialization.MAGIC_NUMBER), as pickled.
 _LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
@@ -51,13 +51,13 @@ def read_torch(path: Path) -> Any:
         # torch says so too when a file is cut off, so what it refuses is looked up in the file itself.
         names = [name for name in pickle_globals(path) if not _PLAIN.fullmatch(name)]
         if not names:
-            raise CheckpointError(f"{path}: is damaged or cut off ({_first_line(error)}); copy it again") from error
+            raise CheckpointError(f"{path}: is damaged or cut off ({first_line(error, 120)}); copy it again") from error
         raise CheckpointError(
             f"{path}: holds pickled Python objects ({', '.join(names[:3])}), never opened: a pickle can run any "
             "code; save the weights alone with torch.save(model.state_dict(), PATH)"
         ) from error
     except Exception as error:  # A damaged file makes torch raise whatever its reader meets first.
-        raise CheckpointError(f"{path}: is damaged or cut off ({_first_line(error)}); copy it again") from error
+        raise CheckpointError(f"{path}: is damaged or cut off ({first_line(error, 120)}); copy it again") from error
 
 
 def _refuse_bomb(path: Path) -> None:
@@ -166,7 +166,3 @@ def _refuse_other(path: Path, start: bytes) -> CheckpointError:
             "give the best.pth of medcompress train"
         )
     return CheckpointError(f"{path}: is not a torch file; give the best.pth of medcompress train")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 
 from ...benchmarks.timing.worker import ended_by
-from ...runtime.errors import EngineError, MedcompressError, is_full_disk
+from ...runtime.errors import EngineError, MedcompressError, first_line, is_full_disk
 from ...runtime.preprocessing import Preprocessing
 from .gates import tightened
 from .plan import Kind, Plan
@@ -133,7 +133,7 @@ def _child() -> None:
     except MedcompressError as error:
         answer = {"error": str(error)}
     except Exception as error:  # converters raise what they like, and some report a full disk as an error of their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        reason = first_line(error, 300)
         free = shutil.disk_usage(Path(request.path).parent).free
         full = free < Path(request.prepared).stat().st_size
         answer = {"disk": errno.ENOSPC} if full else {"error": f"{type(error).__name__}: {reason}"}

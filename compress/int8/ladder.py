@@ -21,7 +21,7 @@ import onnx
 from ...benchmarks.candidate import Candidate
 from ...benchmarks.progress import stage as say
 from ...benchmarks.trace import Step
-from ...runtime.errors import EngineError, MedcompressError, is_full_disk
+from ...runtime.errors import EngineError, MedcompressError, first_line, is_full_disk
 from ..recipes import Recipe
 from ..workspace import Workspace
 from .attempt import Figures, Yardstick, assess, failed, loaded, pick, step_of
@@ -260,7 +260,7 @@ class Ladder:
 
 
 def _one_line(error: Exception) -> str:
-    said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    said = first_line(error, 300)
     return said if isinstance(error, MedcompressError) else f"{type(error).__name__}: {said}"
 
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import onnx
 
-from ...runtime.errors import MedcompressError, is_full_disk
+from ...runtime.errors import MedcompressError, first_line, is_full_disk
 from ...runtime.hardware import this_cpu
 from ...runtime.preprocessing import Preprocessing
 from ..workspace import Workspace
@@ -106,7 +106,7 @@ class Sources:
             except Exception as error:  # torch raises what it likes; it is not trained again for every form
                 if is_full_disk(error):
                     raise
-                return _FineTuned((str(error).strip() or type(error).__name__).splitlines()[0])
+                return _FineTuned(first_line(error))
             return _FineTuned()
 
         folder, found = self.workspace.stage("fine-tuned", "  fine-tuning", _FineTuned, action)

@@ -19,10 +19,10 @@ import torch
 import torch_pruning
 from torch import nn
 
-from ...runtime.errors import InputError, MedcompressError
+from ...runtime.errors import InputError, MedcompressError, first_line
 from ...trained.networks.heads import last_layer
 from .attentions import known_attentions, layers_of_unknown, values_of_heads
-from .refusal import cannot_prune, first_line
+from .refusal import cannot_prune
 
 _ROOTS = (nn.Conv2d, nn.Linear)
 # Seconds for one group, of which the slowest that ends takes 1: in some networks torch-pruning goes round for ever.

@@ -18,8 +18,3 @@ def cannot_prune(why: str, layers: Sequence[str]) -> MedcompressError:
         f"torch-pruning cannot prune this network at {layers[0]} ({why}); leave out what it cannot: {told}{more} "
         "(* and ? stand for any part of a name)"
     )
-
-
-def first_line(error: BaseException) -> str:
-    """What it says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -11,10 +11,10 @@ import msgspec
 import torch
 from torch import nn
 
-from ...runtime.errors import InputError
+from ...runtime.errors import InputError, first_line
 from .channels import Channels, Group
 from .counting import count_macs, count_parameters
-from .refusal import cannot_prune, first_line
+from .refusal import cannot_prune
 from .selection import select
 
 Kind: TypeAlias = Literal["macs", "params", "latency-ms"]

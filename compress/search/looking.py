@@ -9,7 +9,7 @@ import msgspec
 
 from ...benchmarks.networks import Trial
 from ...benchmarks.progress import stage as say
-from ...runtime.errors import DataError, InputError, is_full_disk
+from ...runtime.errors import DataError, InputError, first_line, is_full_disk
 from ...trained.checkpoint import Checkpoint
 from ..workspace import Workspace
 from .journal import Journal
@@ -124,7 +124,7 @@ class Looking:
         except Exception as error:  # torch, exporters and engines raise what they like: it costs this network
             if is_full_disk(error):
                 raise
-            failed = looked(f"error: {_first_line(error)}", FAR)
+            failed = looked(f"error: {first_line(error)}", FAR)
             unreachable = timed is None and isinstance(error, InputError)
             return msgspec.structs.replace(failed, unreachable=unreachable)
         raise AssertionError
@@ -182,7 +182,7 @@ class Looking:
         except Exception as error:  # it was good enough before
             if is_full_disk(error):
                 raise
-            say(f"  {looked.point.name}: not recovered further ({_first_line(error)})")
+            say(f"  {looked.point.name}: not recovered further ({first_line(error)})")
             return looked
         rung = _rung(learned)
         trial = self._trial(looked.point, timed, learned, rung, "judged")
@@ -219,7 +219,3 @@ def _best(learned: Sequence[Learned]) -> Learned:
 
 def _rung(learned: Sequence[Learned]) -> str:
     return LONG if _best(learned) is not learned[0] else SHORT
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -34,8 +34,6 @@ from .points import Point
 
 SHORT, LONG = "short", "long"
 _FILE, _OUTPUTS = "pruned.pth", "outputs.npy"
-# Images a network is timed with.
-_TIMED = 32
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Bench:
     def time(self, checkpoint: Checkpoint) -> tuple[str, float, int]:
         """Name, milliseconds and bytes of its fastest form."""
         preprocessing = checkpoint.spec.preprocessing
-        return fastest(rebuild(checkpoint), preprocessing, self.rendered[:_TIMED], self.recipes, self.threads)
+        return fastest(rebuild(checkpoint), preprocessing, self.rendered, self.recipes, self.threads)
 
 
 class Dense(msgspec.Struct, frozen=True):

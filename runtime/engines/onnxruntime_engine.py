@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from ..errors import EngineError
+from ..errors import EngineError, first_line
 from .base import Executed
 
 _PROVIDER = "CPUExecutionProvider"
@@ -30,7 +30,7 @@ class OnnxRuntimeEngine:
         try:
             return np.asarray(self._session.run(None, {self._input: batch})[0])
         except Exception as error:  # its exceptions share no base class
-            raise EngineError(f"ONNX Runtime could not run the model ({_first_line(error)})") from error
+            raise EngineError(f"ONNX Runtime could not run the model ({first_line(error, 300)})") from error
 
     def close(self) -> None:
         """Free the session."""
@@ -54,11 +54,7 @@ def load(files: Sequence[Path], precision: str, threads: int) -> OnnxRuntimeEngi
     try:
         session = ort.InferenceSession(str(files[0]), options, providers=[_PROVIDER])
     except Exception as error:
-        raise EngineError(f"ONNX Runtime cannot load the model ({_first_line(error)})") from error
+        raise EngineError(f"ONNX Runtime cannot load the model ({first_line(error, 300)})") from error
     provider = session.get_providers()[0]
     executed = Executed(f"onnxruntime {ort.__version__}", provider, precision, threads)
     return OnnxRuntimeEngine(session, executed)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -15,6 +15,7 @@ from medcompress.compress.pruning import rounds
 from medcompress.compress.pruning.options import Pruning
 from medcompress.compress.pruning.target import Target
 from medcompress.compress.recipes import REFERENCE
+from medcompress.compress.search.journal import Journal
 from medcompress.runtime.bundle import open_bundle
 from medcompress.runtime.errors import InputError
 from medcompress.runtime.selftest import verify
@@ -96,6 +97,16 @@ def test_milliseconds_are_measured(checkpoint: Path, wide: Tolerance, tmp_path: 
         optimize(options(checkpoint, tmp_path / "bundle", wide, asked))
 
 
+def test_pruned_checkpoints_are_not_replaced_unasked(checkpoint: Path, wide: Tolerance, tmp_path: Path) -> None:
+    learned = tmp_path / "bundle-networks" / "macs50.pth"
+    learned.parent.mkdir()
+    learned.write_bytes(b"hours of work")
+    with pytest.raises(InputError, match=r"bundle-networks: exists.*--force"):
+        optimize(options(checkpoint, tmp_path / "bundle", wide, HALF))
+    assert learned.read_bytes() == b"hours of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle-networks"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -105,6 +116,8 @@ def test_milliseconds_are_measured(checkpoint: Path, wide: Tolerance, tmp_path: 
         (["--macs", "nan"], "between 0 and 1"),
         (["--latency-ms", "-3"], "above 0"),
         (["--keep", "layer1.*"], "goes with a target"),
+        (["--importance", "taylor"], "goes with a target"),
+        (["--epochs", "3"], "goes with a target"),
         (["--macs", "0.5", "--keep", "nothing.like.it", "--epochs", "0"], "nothing.like.it"),
         (["--macs", "0.5", "--shrink-to", "20", "--epochs", "0"], "between half"),
         (["--macs", "0.5", "--auto"], "--macs"),
@@ -120,12 +133,13 @@ def test_what_is_asked_wrongly(checkpoint: Path, tmp_path: Path, capsys, argumen
 
 
 def test_what_the_search_found_is_judged_beside_the_dense_forms(
-    checkpoint: Path, wide: Tolerance, tmp_path: Path
+    checkpoint: Path, wide: Tolerance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "bundle"
-    asked = Options(
-        checkpoint, out=out, int8=True, targets=("cpu-avx2",), tolerance=wide, auto=True, epochs=1, minutes=0.4
-    )
+    proposed = Journal.next
+    # It ends by what it has looked at, not by the clock: how fast this machine is at the moment is no matter.
+    monkeypatch.setattr(Journal, "next", lambda self: None if self.looked else proposed(self))
+    asked = Options(checkpoint, out=out, int8=True, targets=("cpu-avx2",), tolerance=wide, auto=True, epochs=1)
     outcome = optimize(asked)
     report = outcome.report
     names = {row.name for row in report.rows}

@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from ...runtime.errors import InputError, MachineError
+from ...runtime.errors import InputError, MachineError, first_line
 from ..spec import ModelSpec
 from . import small_cnn
 from .heads import attach_head
@@ -85,7 +85,7 @@ def build(spec: ModelSpec, weights: InitialWeights = "scratch") -> nn.Module:
         height, width = spec.preprocessing.size
         raise InputError(
             f"{spec.architecture}: cannot be built for {spec.preprocessing.channels} x {height} x {width} input "
-            f"({_first_line(error)}); try another --size or architecture"
+            f"({first_line(error)}); try another --size or architecture"
         ) from error
     for pruned in spec.pruning:
         resize(network, pruned.layers)
@@ -108,7 +108,7 @@ def check_forward(network: nn.Module, spec: ModelSpec) -> None:
     except (RuntimeError, ValueError, AssertionError) as error:
         height, width = spec.preprocessing.size
         raise InputError(
-            f"{spec.architecture}: cannot take images of {height} x {width} pixels ({_first_line(error)}); "
+            f"{spec.architecture}: cannot take images of {height} x {width} pixels ({first_line(error)}); "
             "give another --size"
         ) from error
     finally:
@@ -214,7 +214,3 @@ def _no_download(name: str) -> MachineError:
         f"{name}: its ImageNet weights could not be downloaded; connect this machine to the internet, "
         "or use --weights scratch"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

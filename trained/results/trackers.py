@@ -21,7 +21,7 @@ from uuid import uuid4
 import msgspec
 
 from ...benchmarks.progress import leads
-from ...runtime.errors import InputError, MachineError, missing_package
+from ...runtime.errors import InputError, MachineError, first_line, missing_package
 from ...runtime.records import from_json, to_json, write_whole
 from ..checkpoint import load_checkpoint
 
@@ -159,7 +159,7 @@ def _mlflow(task: str, run_name: str, run_id: str) -> MLFlowLogger:
             client.update_run(run_id, status="RUNNING")
         except MlflowException as error:
             raise MachineError(
-                f"{uri}: does not hold the run {run_id} this training began in ({_first_line(error)}); give the store "
+                f"{uri}: does not hold the run {run_id} this training began in ({first_line(error)}); give the store "
                 f"it began with as $MLFLOW_TRACKING_URI, or remove {TRACKING} from the run's folder to begin another"
             ) from error
     elif client.get_experiment_by_name(task) is None:
@@ -222,7 +222,7 @@ def _mlflow_errors() -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_STORE / 'mlflow.db'}"
         raise MachineError(
-            f"the MLflow store {uri} cannot be used ({_first_line(error)}); mend it, give another as "
+            f"the MLflow store {uri} cannot be used ({first_line(error)}); mend it, give another as "
             "$MLFLOW_TRACKING_URI, or train without --track mlflow"
         ) from error
     finally:
@@ -243,7 +243,3 @@ def _pixels(path: Path) -> Any:
 def _safe(name: str) -> str:
     """A name MLflow's registry and the file system take: no slash, colon, percent sign or quote."""
     return re.sub(r"[/\\:%'\"]+", "-", name)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -18,6 +18,7 @@ from medcompress.compress.pruning import recovery
 from medcompress.compress.pruning.recovery import recover
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import InputError, MachineError, MedcompressError
+from medcompress.runtime.hardware import Cpu
 from medcompress.runtime.preprocessing import Preprocessing
 from medcompress.trained.checkpoint import Checkpoint, load_checkpoint, rebuild
 from medcompress.trained.data.datasets import Batch, ImageDataset
@@ -108,21 +109,23 @@ def diverge(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> list[float]:
 
 
 def test_the_answers_come_nearer_to_the_teachers(
-    student: Checkpoint, teacher: Checkpoint, split: Split, tmp_path: Path
+    student: Checkpoint, teacher: Checkpoint, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # In fp32, whose figures can be held against another run of the network to the last digits.
+    monkeypatch.setattr(recovery, "this_cpu", lambda: Cpu("an older CPU", "x86_64", ("avx2",), 1))
     folder = tmp_path / "a" / "recovery"
     state = torch.random.get_rng_state()
-    found = run(student, teacher, split, folder, epochs=6)
+    found = run(student, teacher, split, folder, epochs=12)
     assert torch.equal(torch.random.get_rng_state(), state)
     before, *epochs = found.history
-    assert before["epoch"] == 0 and [row["epoch"] for row in epochs] == [1, 2, 3, 4, 5, 6]
+    assert before["epoch"] == 0 and [row["epoch"] for row in epochs] == [*range(1, 13)]
     assert set(found.metrics) == {"val_auroc", "val_loss", "val_distance"}
     assert found.metrics["val_distance"] < 0.7 * before["val_distance"]
     assert found.epoch == min(epochs, key=lambda row: row["val_distance"])["epoch"]
     assert (found.spec, found.data, found.split) == (student.spec, student.data, student.split)
     val = ImageDataset(split.val, student.spec.preprocessing)
     answers = [student.spec.decision.probabilities(predict(rebuild(each), val)) for each in (found, teacher)]
-    assert abs(answers[0] - answers[1]).mean() == pytest.approx(found.metrics["val_distance"], abs=5e-3)  # bf16
+    assert abs(answers[0] - answers[1]).mean() == pytest.approx(found.metrics["val_distance"], abs=1e-6)
     assert {path.name for path in folder.iterdir()} == {"best.pth", "last.pth", "recovery.json"}
     assert same(found, load_checkpoint(folder / "best.pth"))
 
