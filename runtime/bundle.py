@@ -27,9 +27,9 @@ from .errors import BundleError, InputError
 from .preprocessing import Preprocessing
 from .records import from_json, to_json, write_whole
 
-SCHEMA = 2
-# Of the first, manifests have fewer fields and mean the same.
-_READ = (1, 2)
+SCHEMA = 3
+# Older manifests have fewer fields and mean the same.
+_READ = (1, 2, 3)
 MANIFEST = "manifest.json"
 REFERENCE_FILE = "model.onnx"
 GOLDEN_FILE = "golden.npz"
