@@ -28,7 +28,7 @@ from ..workspace import Workspace
 from .options import Pruning
 from .prune import prune
 from .recovery import recover
-from .target import Measure, measure_of, rounds_to
+from .target import Measure, least_left, measure_of, rounds_to, unreachable
 
 _FILE = "pruned.pth"
 # Training images, in batches, that the importance ``taylor`` is measured on.
@@ -97,6 +97,18 @@ def prune_in_rounds(
     current = dataclasses.replace(checkpoint, spec=msgspec.structs.replace(checkpoint.spec, shrunk=asked.shrunk))
     steps = rounds_to(wanted, dense.value, asked.rounds_for(wanted / dense.value))
     epochs = asked.epochs_of(len(steps), len(split.train))
+    unit = 1.0 if asked.target.kind == "latency-ms" else dense.value
+    if len(steps) > 1:
+        # Hours of recovery may lie before the round that would find it out.
+        shape = checkpoint.spec.preprocessing.shape
+        _, least = workspace.stage(
+            "least",
+            "  seeing how far it can be pruned",
+            _Size,
+            lambda _: _Size(least_left(rebuild(current), shape, measure, asked.keep, rounds=len(steps))),
+        )
+        if least.value > wanted:
+            raise unreachable(str(asked.target), least.value / unit)
     histories, seconds = [], 0.0
     with ExitStack() as stack:
 
@@ -105,7 +117,6 @@ def prune_in_rounds(
             parts = {"train": split.train, "val": split.val}
             return stack.enter_context(cached(parts, checkpoint.spec.preprocessing, workspace.folder))
 
-        unit = 1.0 if asked.target.kind == "latency-ms" else dense.value
         run = _Rounds(workspace, checkpoint, split, asked, measure, unit, datasets)
         for number, left in enumerate(steps, start=1):
             # What is left of the time is shared by the rounds as their epochs are.

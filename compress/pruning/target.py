@@ -14,6 +14,7 @@ from torch import nn
 from ...runtime.errors import InputError, first_line
 from .channels import Channels, Group
 from .counting import count_macs, count_parameters
+from .importance import scores_of
 from .refusal import cannot_prune
 from .selection import select
 
@@ -108,7 +109,7 @@ def solve(
     _refuse_broken(network, shape, least, keep)
     nearest = found(least)
     if nearest > wanted:
-        raise InputError(f"--{asked} cannot be reached: {_up(nearest / unit):g} is the least that can be left")
+        raise unreachable(asked, nearest / unit)
     best, left = least, nearest
     # Groups whose steps are too coarse, such as the stream of a transformer: decided on, the others are chosen anew.
     decided: dict[str, list[int]] = {}
@@ -131,6 +132,27 @@ def solve(
             break
         decided = decided | {coarse: below[coarse]}
     return best
+
+
+def least_left(
+    network: nn.Module, shape: Sequence[int], measure: Measure, keep: Collection[str] = (), *, rounds: int
+) -> float:
+    """What is measured of the network pruned as far as so many rounds can; the network itself is left as it is."""
+    network = copy.deepcopy(network)
+    for _ in range(rounds):
+        channels = Channels(network, shape, keep)
+        channels.take(select(channels.groups, scores_of(channels.groups, "magnitude", network), 1.0))
+    return measure(network)
+
+
+def unreachable(asked: str, least: float) -> InputError:
+    """The error for a target below what can be left.
+
+    Args:
+        asked: the target in words.
+        least: in its unit.
+    """
+    return InputError(f"--{asked} cannot be reached: {_up(least):g} is the least that can be left")
 
 
 def _up(value: float) -> float:

@@ -76,7 +76,10 @@ def _part_folders(folder: Path) -> dict[str, Path]:
     if not found:
         return {"train": folder}
     if "train" not in found:
-        raise DataError(f"{folder}: has {sorted(path.name for path in found.values())} but no train folder; add one")
+        raise DataError(
+            f"{folder}: has {sorted(path.name for path in found.values())} but no train folder; add one, or give a "
+            "folder of classes alone, from which all parts are drawn"
+        )
     return found
 
 

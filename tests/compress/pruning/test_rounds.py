@@ -115,6 +115,12 @@ def test_a_target_that_cannot_be_met_says_so_as_it_was_asked(run: Run):
         )
 
 
+def test_a_target_the_last_round_would_miss_is_refused_before_the_first(run: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "recover", None)
+    with pytest.raises(InputError, match=r"^--macs 0\.0001 cannot be reached: 0\.0\d+ is the least that can be left$"):
+        run(Target("macs", 0.0001), rounds=3, epochs=5)
+
+
 def test_no_group_vanishes_however_much_is_asked(run: Run, dense: Checkpoint):
     found = run(Target("params", 0.01), rounds=3)
     assert all(0 not in parameter.shape for parameter in rebuild(found.checkpoint).parameters())
