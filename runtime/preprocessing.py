@@ -80,9 +80,15 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             ImageError: see :func:`medcompress.runtime.images.read_image`.
         """
-        height, width = self.size
-        longest = 2 * max(height, width, self.shorter_side)
-        image = read_image(source, at_least=(longest, longest))
+        return self.draw(self.decode(source))
+
+    def decode(self, source: ImageSource) -> Image.Image:
+        """The first half of :meth:`render`: the image upright, ``L`` or ``RGB`` as it came, and still large."""
+        longest = 2 * max(*self.size, self.shorter_side)
+        return read_image(source, at_least=(longest, longest))
+
+    def draw(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """The second half of :meth:`render`: a decoded image in the network's colour and size."""
         mode = "L" if self.colour == "grey" else "RGB"
         if image.mode != mode:
             image = image.convert(mode)
