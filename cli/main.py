@@ -30,10 +30,12 @@ COMMANDS = {
     "sensitivity": "Show what each layer group of a checkpoint loses when pruned alone.",
     "optimize": "Turn best.pth into a proven, smaller, faster bundle.",
     "predict": "Answer for images with a bundle.",
+    "serve": "Serve bundles: a page, and answers over HTTP.",
     "benchmark": "Measure every variant of a bundle on this machine.",
     "report": "Write a bundle's report again: page, text, model card.",
     "results": "Print the published table from stored reports.",
     "verify": "Check a bundle's files, and every variant on this machine.",
+    "audit": "Check an audit log, note its head, find an image in it.",
     "inspect": "Say what a checkpoint, ONNX file or bundle is.",
 }
 

@@ -15,18 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import filelock
 import msgspec
 
-from .audit_chain import MAX_LINE_BYTES, AuditHead, AuditRecord, log_files, read_end
-from .decision import Decision
+from .audit_chain import CLOCK_STEP_S, MAX_LINE_BYTES, AuditHead, AuditRecord, Event, log_files, read_end
 from .errors import MachineError
-from .preprocessing import Preprocessing
 
 if TYPE_CHECKING:
+    from .decision import Decision
     from .predictor import Prediction
+    from .preprocessing import Preprocessing
 
 SCHEMA = 1
 ROTATE_BYTES = 64 * 1024 * 1024
-# Further apart than this from what the steady clock says, the wall clock was set.
-CLOCK_STEP_S = 1.0
 
 _LOCK_FILE = "audit.lock"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -116,7 +114,6 @@ class AuditLog:
             "time_ms": round(time_ms, 3),
         }
         with self._writing:
-            self._note_clock()
             number = self._write(outcome, **fields)
         self._sync(number)
 
@@ -152,24 +149,24 @@ class AuditLog:
         if end.broken:
             # One write: a kill in the middle of it leaves broken lines again, one more of them.
             newline = b"" if end.broken.endswith(b"\n") else b"\n"
-            self._write("torn", newline, torn=hashlib.sha256(end.broken + newline).hexdigest())
-        last = self._head.time
-        if last is not None and (seconds := (datetime.now(UTC) - last).total_seconds()) < -CLOCK_STEP_S:
-            self._write("clock", seconds=round(seconds, 3))
+            self._line("torn", self._clocks[0], newline, torn=hashlib.sha256(end.broken + newline).hexdigest())
+        if end.head.time is not None and (back := self._clocks[0] - end.head.time.timestamp()) < -CLOCK_STEP_S:
+            self._line("clock", self._clocks[0], seconds=round(back, 3))
         self._sync(self._write("opened", schema=SCHEMA, medcompress=version("medcompress")))
 
-    def _note_clock(self) -> None:
+    def _write(self, event: Event, **fields: Any) -> int:
+        """One line, after a line of its own where the clock was set; returns its number."""
         wall, steady = _clocks()
         seconds = (wall - self._clocks[0]) - (steady - self._clocks[1])
         self._clocks = (wall, steady)
         if abs(seconds) > CLOCK_STEP_S:
-            self._write("clock", seconds=round(seconds, 3))
-
-    def _write(self, event: Any, before: bytes = b"", **fields: Any) -> int:
-        """Put one line at the end; returns its number. Nothing of it is left where that fails."""
-        if self._size >= self._rotate_bytes and not before:
+            self._line("clock", wall, seconds=round(seconds, 3))
+        if self._size >= self._rotate_bytes:
             self._rotate()
-        now = datetime.now(UTC)
+        return self._line(event, wall, **fields)
+
+    def _line(self, event: Event, wall: float, before: bytes = b"", **fields: Any) -> int:
+        now = datetime.fromtimestamp(wall, UTC)
         record = AuditRecord(self._head.number + 1, self._head.sha256, now, event, **fields)
         line = msgspec.json.encode(record) + b"\n"
         if len(line) > MAX_LINE_BYTES:
@@ -179,6 +176,7 @@ class AuditLog:
         return record.number
 
     def _put(self, data: bytes) -> None:
+        """Write all of it, or nothing."""
         if self._failed:
             raise MachineError(f"{self.folder}: the audit log is not written any more ({self._failed}); start again")
         try:
@@ -232,7 +230,7 @@ def preprocessing_mark(preprocessing: Preprocessing) -> str:
 
 
 def answer_of(prediction: Prediction, decision: Decision) -> dict[str, Any]:
-    """What stands in the log of an answer: labels, every class's probability, and the threshold of each that has one."""
+    """What stands in the log of an answer: its labels, and of every class the probability and the threshold."""
     thresholds = {name: decision.threshold_of(c) for c, name in enumerate(decision.classes)}
     if decision.kind == "binary":
         thresholds = {decision.positive: decision.threshold}

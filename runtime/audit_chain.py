@@ -39,7 +39,7 @@ import io
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -47,8 +47,12 @@ from .errors import MachineError
 
 FIRST = "0" * 64
 MAX_LINE_BYTES = 64 * 1024
+# Further apart than this from what the steady clock says, the wall clock was set.
+CLOCK_STEP_S = 1.0
 # What the end of a file is searched in for its last whole line.
 _TAIL_BYTES = 16 * MAX_LINE_BYTES
+
+Event: TypeAlias = Literal["opened", "answered", "refused", "failed", "torn", "clock"]
 
 
 class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,7 +79,7 @@ class AuditRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     number: int
     previous: str
     time: datetime
-    event: Literal["opened", "answered", "refused", "failed", "torn", "clock"]
+    event: Event
     who: str = ""
     model: str = ""
     bundle: str = ""
