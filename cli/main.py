@@ -31,6 +31,7 @@ COMMANDS = {
     "optimize": "Turn best.pth into a proven, smaller, faster bundle.",
     "predict": "Answer for images with a bundle.",
     "serve": "Serve bundles: a page, and answers over HTTP.",
+    "node": "Answer what is sent by DICOM, with a structured report.",
     "benchmark": "Measure every variant of a bundle on this machine.",
     "report": "Write a bundle's report again: page, text, model card.",
     "results": "Print the published table from stored reports.",

@@ -1,0 +1,204 @@
+"""What an object made from a DICOM image takes from it: the patient, the study, the reference; and what is its own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from ..bundle import Bundle
+from ..errors import ImageError, MedcompressError, missing_package
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+NOT_FOR_CLINICAL_USE = "NOT FOR CLINICAL USE"
+MAKER = "medcompress"
+# A private coding scheme starts with 99 (PS3.3 section 8.2).
+SCHEME = "99MEDCOMPRESS"
+
+_NAMESPACE = uuid.UUID("6a1f8a0e-6c1b-5d0f-9d0e-5f7c3f1f7a55")
+_IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+# Type 2 of the Patient and General Study modules (PS3.3 sections C.7.1.1 and C.7.2.1): there, and perhaps empty.
+_EXPECTED = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
+    *("StudyTime", "ReferringPhysicianName"),
+)
+_PIXELS = 0x7FE00000
+
+
+def keep_names_out_of_logs() -> None:
+    """Silence the DICOM packages' loggers and warnings for this process: both quote values, patients' names among them.
+
+    For programs whose output others read. What they would have said is said by medcompress, without the values.
+    """
+    for name in ("pydicom", "highdicom", "pynetdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module=r"(pydicom|highdicom|pynetdicom)\b")
+
+
+def require_highdicom() -> Any:
+    """The package that encodes results.
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    try:
+        import highdicom
+    except ModuleNotFoundError as error:
+        raise missing_package("highdicom", "dicom-out") from error
+    return highdicom
+
+
+def uid(*parts: str) -> str:
+    """A UID that is the same for the same parts: ``2.25`` and a UUID as a number (PS3.5 annex B.2)."""
+    return f"2.25.{uuid.uuid5(_NAMESPACE, chr(0).join(parts)).int}"
+
+
+def header_of(source: Dataset) -> Dataset:
+    """The image's header, made fit to be copied from: what cannot be encoded again is left out, what must be there is.
+
+    A copy; the pixels stay behind. An image with a malformed birth date still gets its report, without the date.
+
+    Raises:
+        ImageError: it has no instance, series or study UID, so nothing can be filed beside it.
+    """
+    from pydicom.dataset import Dataset
+    from pydicom.uid import UID
+
+    header = Dataset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for tag in source.keys():  # noqa: SIM118  # iterating a data set gives its elements, parsed
+            if tag.is_private or tag >= _PIXELS or tag.group not in {0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0032}:
+                continue
+            try:
+                element = source[tag]
+                if _encodes(element):
+                    header.add(element)
+            except Exception:  # a malformed value makes pydicom raise whatever its parsers meet first
+                continue
+        for keyword in _IDENTITY:
+            if not UID(str(header.get(keyword) or "")).is_valid:
+                raise ImageError(f"the DICOM image has no valid {keyword}, so no result can be filed beside it")
+        for keyword in _EXPECTED:
+            if keyword not in header:
+                setattr(header, keyword, None)
+        _mend(header)
+    return header
+
+
+def series_parts(header: Dataset, bundle: Bundle, kind: str, clinical: bool) -> dict[str, Any]:
+    """Keyword arguments of highdicom's constructors that say which series and which maker.
+
+    One series for all results of one kind by one bundle in one study, whatever number of images it has: its UID is made
+    from those three.
+
+    Args:
+        header: of :func:`header_of`.
+        kind: ``report`` or ``picture``.
+        clinical: the bundle was approved for use on patients, by whoever runs it.
+    """
+    number = header.get("InstanceNumber")
+    title = f"medcompress {kind}"
+    return {
+        "series_instance_uid": uid("series", str(header.StudyInstanceUID), bundle.identity, kind, str(clinical)),
+        "series_number": {"report": 9001, "picture": 9002}[kind],
+        "series_description": title if clinical else f"{NOT_FOR_CLINICAL_USE}: {title}",
+        "instance_number": int(number) if number and int(number) > 0 else 1,
+        "manufacturer": MAKER,
+        "manufacturer_model_name": MAKER,
+        "software_versions": version("medcompress"),
+        "device_serial_number": bundle.identity[:64],
+    }
+
+
+def instance_uid(header: Dataset, bundle: Bundle, kind: str, receipt: str) -> str:
+    """UID of one result: another for each ``receipt``, so that an image sent again gets a result of its own."""
+    return uid("instance", str(header.SOPInstanceUID), bundle.identity, kind, receipt or uuid.uuid4().hex)
+
+
+def charset(header: Dataset, texts: tuple[str, ...]) -> str | list[str]:
+    """The source's character set, which its PACS is known to read; UTF-8 where our own texts do not fit into ASCII."""
+    stored = header.get("SpecificCharacterSet") or "ISO_IR 100"
+    if not all(text.isascii() for text in texts):
+        return "ISO_IR 192"
+    return stored if isinstance(stored, str) else list(stored)
+
+
+def plain(text: str, most: int = 64) -> str:
+    """A text fit for a DICOM string: no backslash (it separates values), no control characters, at most so long."""
+    cleaned = "".join(letter if letter.isprintable() else " " for letter in text.replace("\\", "/"))
+    return cleaned.strip()[:most].strip()
+
+
+def code_value(text: str) -> str:
+    """A code for a name in our own scheme: the name itself, or where it is not fit for one a part of it and a hash.
+
+    A Code Value has at most 16 characters (SH); its longer sibling is unknown to many readers.
+    """
+    if text == plain(text, 16) and text.isascii():
+        return text
+    return f"{plain(text, 7).encode('ascii', 'replace').decode()}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+@contextmanager
+def encoding(kind: str) -> Iterator[None]:
+    """What highdicom refuses of a header is the image's fault; its own words would quote the header, and are not kept.
+
+    Raises:
+        ImageError: instead of any other error within.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except MedcompressError:
+            raise
+        except Exception as error:
+            reason = f"the DICOM header does not make a {kind} ({type(error).__name__}); have its source corrected"
+            raise ImageError(reason) from error
+
+
+def to_bytes(dataset: Dataset) -> bytes:
+    """The object as a DICOM file (PS3.10)."""
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _encodes(element: Any) -> bool:
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_data_element
+
+    stream = DicomBytesIO()
+    stream.is_little_endian, stream.is_implicit_VR = True, False
+    try:
+        write_data_element(stream, element, ["utf-8"])
+    except Exception:  # likewise
+        return False
+    return True
+
+
+def _mend(header: Dataset) -> None:
+    """Empty what highdicom refuses to copy: a date or time that is none, a sex or a character set it does not know."""
+    from highdicom import SpecificCharacterSetValues
+    from pydicom.valuerep import DA, TM
+
+    for keyword, kind in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM)):
+        try:
+            kind(header[keyword].value or "")
+        except Exception:
+            header[keyword].value = ""
+    if header.PatientSex not in {"M", "F", "O", "", None}:
+        header.PatientSex = ""
+    stored = header.get("SpecificCharacterSet") or "ISO_IR 100"
+    known = {"", *(kind.value for kind in SpecificCharacterSetValues)}
+    if not known.issuperset([stored] if isinstance(stored, str) else stored):
+        header.SpecificCharacterSet = "ISO_IR 192"
