@@ -81,8 +81,7 @@ def command(
         loopback = bind == "localhost"
     if not loopback:
         click.echo(
-            "warning: DICOM has no password, and what is sent is not encrypted; let a firewall admit only those who may "
-            "send",
+            "warning: DICOM has no password, and nothing is encrypted; let a firewall admit only those who may send",
             err=True,
         )
     click.echo(f"{predictor.variant.name} answers as {ae_title} on {bind} port {node.port}", err=True)

@@ -170,7 +170,7 @@ class Node:
 
         def bounded(count: int) -> bytearray:
             nonlocal seen
-            # An object under way has a message; between two there is none. Nobody may send one before the last is answered.
+            # An object under way has a message, between two there is none; none comes before the last is answered.
             dialogue = event.assoc.dimse
             seen = count + (seen if dialogue.message is not None else 0)
             if seen > most or dialogue.msg_queue.qsize() > 2:
