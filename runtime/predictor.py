@@ -6,17 +6,21 @@ import time
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from .bundle import Bundle, Variant, open_bundle
-from .engines import Engine, Executed, load_engine
+from .engines import Executed
 from .errors import EngineError
-from .golden import PIXEL_TOLERANCE, TOLERANCE, Golden, engine_error, pixel_error, read_golden
-from .hardware import this_cpu
+from .golden import PIXEL_TOLERANCE, Golden, pixel_error, read_golden
 from .images import ImageSource
-from .saturating import adds_exactly
+from .placement import in_order, place, remembered
+from .variants import Running, Succession, golden_error
+
+if TYPE_CHECKING:
+    from .selftest import SelfTest
 
 # Images run together by predict_batch: bounds the memory a long list takes.
 _BATCH = 32
@@ -44,23 +48,30 @@ class Prediction(msgspec.Struct, frozen=True):
 class Predictor:
     """A bundle with one of its variants loaded. Safe to call from several threads.
 
+    A variant that fails while it runs is set aside, with a warning, and the next one answers in its place.
+
     Attributes:
         bundle: the opened bundle.
-        variant: the one that runs.
-        executed: engine, device, precision and threads that really run.
-        setbacks: why better variants were passed over, a sentence each.
     """
 
-    def __init__(self, bundle: Bundle, variant: Variant, engine: Engine, setbacks: tuple[str, ...] = ()) -> None:
+    def __init__(self, bundle: Bundle, variants: Succession) -> None:
         self.bundle = bundle
-        self.variant = variant
-        self.setbacks = setbacks
-        self._engine = engine
+        self._variants = variants
+
+    @property
+    def variant(self) -> Variant:
+        """The one that runs."""
+        return self._variants.running.variant
 
     @property
     def executed(self) -> Executed:
-        """What the engine says it runs."""
-        return self._engine.executed
+        """Engine, device, precision and threads that really run, by the engine's own account."""
+        return self._variants.running.engine.executed
+
+    @property
+    def setbacks(self) -> tuple[str, ...]:
+        """Why better variants were set aside, a sentence each."""
+        return self._variants.setbacks
 
     def predict(self, source: ImageSource) -> Prediction:
         """Answer for one image: a path, bytes, an array or a PIL image.
@@ -80,9 +91,45 @@ class Predictor:
         starts = range(0, len(sources), _BATCH)
         return [answer for start in starts for answer in self._predict_chunk(sources[start : start + _BATCH])]
 
+    def check(self, golden: Golden) -> float:
+        """Run the bundle's first golden input once more; returns its golden error.
+
+        Raises:
+            EngineError: the engine fails or its outputs are not what they were, and no other variant could take over.
+        """
+        running = self._variants.running
+        try:
+            return golden_error(self.bundle, golden, running.variant, running.engine, count=1)
+        except EngineError as error:
+            running = self._take_over(running, error)
+        return golden_error(self.bundle, golden, running.variant, running.engine, count=1)
+
+    def self_test(self) -> SelfTest:
+        """Check every file, the preprocessing, and every variant against all its golden vectors.
+
+        What fails is set aside; where it is the one that runs, the next takes its place.
+
+        Raises:
+            BundleError: the manifest or the golden vectors are damaged, or the bundle is another by now.
+            EngineError: the variant that runs fails, and no other could take over.
+        """
+        from .selftest import self_test
+
+        running = self._variants.running
+        threads = running.engine.executed.threads
+        found = self_test(self.bundle, threads)
+        for check in found.variants:
+            if check.name != running.variant.name and not check.ok:
+                self._variants.set_aside(check.name, check.status)
+        of_running = next(check for check in found.variants if check.name == running.variant.name)
+        if not of_running.ok:
+            self._take_over(running, EngineError(of_running.status))
+        self.check(read_golden(self.bundle))
+        return found
+
     def close(self) -> None:
         """Free the engine."""
-        self._engine.close()
+        self._variants.close()
 
     def _predict_chunk(self, sources: list[ImageSource]) -> list[Prediction]:
         manifest = self.bundle.manifest
@@ -92,38 +139,55 @@ class Predictor:
             tensors.append(manifest.preprocessing(source))
             prepared_ms.append((time.perf_counter() - start) * 1e3)
         start = time.perf_counter()
-        logits = self._engine.run(np.stack(tensors))
-        if not np.isfinite(logits).all():
-            raise EngineError(f"variant {self.variant.name} gave outputs that are not numbers; run: medcompress verify")
+        batch = tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
+        running = self._variants.running
+        try:
+            logits = _run(running, batch)
+        except EngineError as error:
+            running = self._take_over(running, error)
+            logits = _run(running, batch)
         probabilities = manifest.decision.probabilities(logits)
         answers = manifest.decision.answers(probabilities)
         engine_ms = (time.perf_counter() - start) * 1e3 / len(sources)
         return [
-            self._prediction(row, answered, {"preprocess": ms, "engine": engine_ms, "total": ms + engine_ms})
+            self._prediction(
+                row, answered, {"preprocess": ms, "engine": engine_ms, "total": ms + engine_ms}, running.variant.name
+            )
             for row, answered, ms in zip(probabilities, answers, prepared_ms, strict=True)
         ]
 
-    def _prediction(self, row: np.ndarray, answered: np.ndarray, time_ms: dict[str, float]) -> Prediction:
+    def _take_over(self, failed: Running, error: EngineError) -> Running:
+        running = self._variants.replace(failed, str(error))
+        if running is not failed:
+            name = running.variant.name
+            warnings.warn(f"{failed.variant.name} failed ({error}); {name} answers now", RuntimeWarning, stacklevel=4)
+        return running
+
+    def _prediction(self, row: np.ndarray, answered: np.ndarray, time_ms: dict[str, float], variant: str) -> Prediction:
         classes = self.bundle.manifest.decision.classes
         labels = tuple(classes[i] for i in np.argsort(-row) if answered[i])
         probabilities = {name: float(p) for name, p in zip(classes, row, strict=True)}
         rounded = {name: round(ms, 3) for name, ms in time_ms.items()}
-        return Prediction(labels[0] if labels else None, labels, probabilities, rounded, self.variant.name)
+        return Prediction(labels[0] if labels else None, labels, probabilities, rounded, variant)
 
 
-def load(folder: str | Path, *, variant: str | None = None, threads: int | None = None) -> Predictor:
+def load(
+    folder: str | Path, *, variant: str | None = None, threads: int | None = None, measure: bool = False
+) -> Predictor:
     """Open a bundle and load the best of its variants that this machine runs faithfully.
 
-    Hashes, CPU features and the first golden vector are checked before the first answer. A variant that fails
-    is passed over, with a warning, for the next fastest.
+    The best is the fastest of those that were measured here (see :mod:`medcompress.runtime.placement`); where nothing
+    was yet, the one chosen when the bundle was made. Hashes, CPU features and the first golden vector are checked
+    before the first answer. A variant that is damaged or fails is set aside, with a warning, for the next fastest.
 
     Args:
         folder: of the bundle.
         variant: run this one or none.
         threads: for one inference; None takes the number the bundle was measured with.
+        measure: where nothing was measured here yet, measure now, some seconds, and remember it for this machine.
 
     Raises:
-        BundleError: damaged, changed or of a newer schema.
+        BundleError: damaged, changed or of a newer schema; of damaged variants only where no other runs here.
         EngineError: no variant runs here; the message says why for each.
     """
     bundle = open_bundle(folder)
@@ -135,50 +199,19 @@ def load(folder: str | Path, *, variant: str | None = None, threads: int | None 
             f"Pillow here decodes or resizes otherwise than where the bundle was made (by {off} grey levels); "
             f"install the version it names: {manifest.lineage.get('versions', {}).get('pillow', 'unknown')}"
         )
-    setbacks: list[str] = []
-    for candidate in [manifest.variant(variant)] if variant else by_preference(bundle):
-        try:
-            engine, _ = start_variant(bundle, golden, candidate, threads or manifest.threads, count=1)
-        except EngineError as error:
-            setbacks.append(f"{candidate.name}: {error}")
-            continue
-        for setback in setbacks:
-            warnings.warn(f"variant passed over: {setback}", RuntimeWarning, stacklevel=2)
-        return Predictor(bundle, candidate, engine, tuple(setbacks))
-    raise EngineError(f"{folder}: no variant runs on this machine: {'; '.join(setbacks)}")
+    threads = threads or manifest.threads
+    if variant:
+        candidates = [manifest.variant(variant)]
+    else:
+        candidates = in_order(bundle, place(bundle, threads) if measure else remembered(bundle, threads))
+    variants = Succession(bundle, golden, candidates, threads)
+    for setback in variants.setbacks:
+        warnings.warn(f"variant passed over: {setback}", RuntimeWarning, stacklevel=2)
+    return Predictor(bundle, variants)
 
 
-def by_preference(bundle: Bundle) -> list[Variant]:
-    """The chosen variant, then the others by the latency measured for them, the reference last."""
-    manifest = bundle.manifest
-
-    def rank(variant: Variant) -> tuple[int, float]:
-        place = 0 if variant.name == manifest.chosen else 2 if variant.name == manifest.reference else 1
-        return place, variant.figures.get("p50_ms") or float("inf")
-
-    return sorted(manifest.variants, key=rank)
-
-
-def start_variant(bundle: Bundle, golden: Golden, variant: Variant, threads: int, count: int) -> tuple[Engine, float]:
-    """Load a variant and hold it against its golden vectors; returns it and its golden error.
-
-    Raises:
-        EngineError: this CPU lacks a feature or cuts off sums, the engine is absent or fails, or the outputs differ.
-        BundleError: one of its files was changed.
-    """
-    lacks = this_cpu().lacks(variant.requires)
-    if lacks:
-        raise EngineError(f"needs a CPU with {', '.join(lacks)}, this one is {this_cpu().kind}")
-    files = [bundle.check(name) for name in variant.files]
-    engine = load_engine(variant.engine, files, variant.precision, threads)
-    if "vnni" in variant.requires and variant.engine == "onnxruntime" and not adds_exactly():
-        engine.close()
-        raise EngineError("its 8-bit weights need sums of 32 bits, and this CPU cuts them off at 16, whatever it says")
-    error = engine_error(golden, bundle.manifest.preprocessing, variant, engine, count)
-    if error > TOLERANCE[variant.precision]:
-        engine.close()
-        raise EngineError(
-            f"its outputs are off by {error:.3f} of the largest logit on this machine, "
-            f"{TOLERANCE[variant.precision]} is allowed"
-        )
-    return engine, error
+def _run(running: Running, batch: np.ndarray) -> np.ndarray:
+    logits = running.engine.run(batch)
+    if not np.isfinite(logits).all():
+        raise EngineError(f"variant {running.variant.name} gave outputs that are not numbers; run: medcompress doctor")
+    return logits

@@ -63,7 +63,10 @@ images = np.stack([preprocessing.normalize(pixels) for pixels in rendered])
 export(network, images, folder / REFERENCE_FILE)
 variants, logits = [], {}
 for form in make_plain(folder / REFERENCE_FILE, rendered, preprocessing, select(("cpu",), int8=True), scratch):
-    names = tuple(shutil.copy(file, folder).name for file in form.files if file.parent != folder) or (REFERENCE_FILE,)
+    apart = [file for file in form.files if file.parent != folder]
+    for file in apart:
+        shutil.copy(file, folder)
+    names = tuple(file.name for file in apart) or (REFERENCE_FILE,)
     variants.append(Variant(form.name, form.engine, form.precision, names, form.requires))
     engine = load_engine(form.engine, form.files, form.precision, 1)
     logits[form.name] = engine.run(images[:2])

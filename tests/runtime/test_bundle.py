@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from medcompress.runtime import load
-from medcompress.runtime.bundle import MANIFEST, open_bundle, publish, seal
+from medcompress.runtime.bundle import MANIFEST, SCHEMA, open_bundle, publish, seal
 from medcompress.runtime.errors import BundleError, InputError
 from medcompress.runtime.golden import Golden, read_golden
-from medcompress.runtime.selftest import verify
+from medcompress.runtime.selftest import damaged_files, verify
 
 
 def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -41,6 +41,8 @@ def test_a_changed_byte_in_any_file_is_found(bundle: Path) -> None:
         path.write_bytes(original[:middle] + bytes([original[middle] ^ 1]) + original[middle + 1 :])
         with pytest.raises(BundleError, match=path.name):
             verify(bundle)
+        (damage,) = damaged_files(open_bundle(bundle)).items()
+        assert damage[0] == name
         path.write_bytes(original)
     assert verify(bundle).runs
 
@@ -56,11 +58,13 @@ def test_what_load_opens_is_checked_too(bundle: Path) -> None:
     path = bundle / chosen.files[0]
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(BundleError, match=path.name):
-        load(bundle)
+        load(bundle, variant=chosen.name)
+    with pytest.warns(RuntimeWarning, match=path.name):
+        assert load(bundle).variant.name != chosen.name
 
 
 def test_swapped_weights_are_found(bundle: Path) -> None:
-    a, b = bundle / "variants/onnxruntime-int8-vnni.onnx", bundle / "variants/onnxruntime-int8-avx2.onnx"
+    a, b = bundle / "model.onnx", bundle / "variants/onnxruntime-int8-avx2.onnx"
     content = a.read_bytes()
     a.write_bytes(b.read_bytes())
     b.write_bytes(content)
@@ -93,7 +97,7 @@ def test_a_path_that_may_climb_out_is_refused(bundle: Path, name: str) -> None:
 
 
 def test_a_newer_schema_is_refused_whatever_else_it_holds(bundle: Path) -> None:
-    (bundle / MANIFEST).write_text('{"schema": 3, "new": true}')
+    (bundle / MANIFEST).write_text(json.dumps({"schema": SCHEMA + 1, "new": True}))
     with pytest.raises(BundleError, match="update medcompress"):
         open_bundle(bundle)
 

@@ -15,8 +15,8 @@ from medcompress.runtime.bundle import GOLDEN_FILE, MANIFEST, open_bundle, seal
 from medcompress.runtime.errors import EngineError, ImageError
 from medcompress.runtime.golden import read_golden
 from medcompress.runtime.hardware import Cpu, this_cpu
-from medcompress.runtime.predictor import by_preference
 from medcompress.runtime.selftest import verify
+from medcompress.runtime.variants import by_preference
 
 WITHOUT_VNNI = Cpu("an older CPU", "x86_64", ("avx2",), 1)
 
@@ -77,7 +77,7 @@ def test_every_variant_says_what_it_executes(pristine_bundle: Path, image: Path,
 def test_a_cpu_without_vnni_gets_no_full_range_variant(
     pristine_bundle: Path, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medcompress.runtime.predictor.this_cpu", lambda: WITHOUT_VNNI)
+    monkeypatch.setattr("medcompress.runtime.variants.this_cpu", lambda: WITHOUT_VNNI)
     monkeypatch.setattr("medcompress.runtime.selftest.this_cpu", lambda: WITHOUT_VNNI)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medcompress.runtime import predictor
-from medcompress.runtime.bundle import open_bundle
+from medcompress.runtime import variants
 from medcompress.runtime.errors import EngineError
 from medcompress.runtime.hardware import this_cpu
 from medcompress.runtime.predictor import load
@@ -48,10 +47,9 @@ def test_a_cpu_without_vnni_is_found_out() -> None:
 def test_a_full_range_variant_is_refused_where_sums_are_cut_off(
     pristine_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    variant = open_bundle(pristine_bundle).manifest.variant(NAME)
-    if this_cpu().lacks(variant.requires):
-        pytest.skip("this CPU is refused by its flags already")
-    monkeypatch.setattr(predictor, "adds_exactly", lambda: False)
+    if this_cpu().lacks(("vnni",)):
+        pytest.skip("this CPU is refused by its flags already, or makes no such variant")
+    monkeypatch.setattr(variants, "adds_exactly", lambda: False)
     with pytest.raises(EngineError, match="cuts them off at 16"):
         load(pristine_bundle, variant=NAME)
     assert load(pristine_bundle).variant.name != NAME
