@@ -1,0 +1,132 @@
+"""Which DICOM files a model takes: the wrong ones are refused, the doubtful ones answered with a caution."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from ..errors import ImageError
+
+Action: TypeAlias = Literal["refuse", "flag", "ignore"]
+
+# Secondary Capture Image Storage and its multi-frame kinds (PS3.4 B.5).
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+# What a Code String may hold (PS3.5 6.2): anything else in a file is not repeated in a message.
+_CODE = re.compile(r"[A-Z0-9 _]{1,16}")
+
+
+class DicomPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is done about a file that the model was not made for, or whose pixels were changed.
+
+    ``refuse`` gives no answer, ``flag`` an answer with a caution, ``ignore`` an answer.
+
+    Attributes:
+        modalities: that the model was made for, DICOM's codes (PS3.3 C.7.3.1.1.1): ``CR``, ``DX``; empty takes any.
+        body_parts: in DICOM's defined terms (PS3.16 Annex L): ``CHEST``; empty takes any.
+        wrong_modality: a file of another modality, or of none.
+        wrong_body_part: a file of another body part. One that names none, as many do, is flagged at most.
+        for_processing: a detector's raw data, not meant to be looked at (PS3.3 C.8.11.1.1.1).
+        secondary_capture: a screenshot, a scanned film or document, a picture another program made (PS3.3 A.8).
+        burned_in: Burned In Annotation YES: the pixels may name the patient, and text may mislead (PS3.3 C.7.6.1.1).
+        lossy: Lossy Image Compression 01: fine detail may have been lost (PS3.3 C.7.6.1.1.5).
+        no_window: more than 8 bits and no window, so the grey levels were chosen by what the image holds.
+    """
+
+    modalities: tuple[str, ...] = ()
+    body_parts: tuple[str, ...] = ()
+    wrong_modality: Action = "refuse"
+    wrong_body_part: Action = "refuse"
+    for_processing: Action = "refuse"
+    secondary_capture: Action = "refuse"
+    burned_in: Action = "flag"
+    lossy: Action = "flag"
+    no_window: Action = "flag"
+
+    def __post_init__(self) -> None:
+        for code in (*self.modalities, *self.body_parts):
+            if not _CODE.fullmatch(code):
+                raise ValueError(f"{code!r} is no DICOM code: capital letters, digits and _, at most 16")
+
+
+# Looks at pixels without asking whether a model may: for counting, comparing and showing images.
+ANY = DicomPolicy(
+    wrong_modality="ignore",
+    wrong_body_part="ignore",
+    for_processing="ignore",
+    secondary_capture="ignore",
+    burned_in="ignore",
+    lossy="ignore",
+    no_window="ignore",
+)
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What a file says of how its image came about; of the patient nothing.
+
+    Attributes:
+        modality, body_part: empty where the file does not say.
+        sop_class: UID of the kind of object.
+        intent: ``FOR PRESENTATION`` or ``FOR PROCESSING``, or empty.
+        burned_in, lossy: as the file marks them.
+    """
+
+    modality: str = ""
+    body_part: str = ""
+    sop_class: str = ""
+    intent: str = ""
+    burned_in: bool = False
+    lossy: bool = False
+
+
+def judge(policy: DicomPolicy, origin: Origin, windowed: bool) -> tuple[str, ...]:
+    """The cautions an image is to be answered with, a sentence each.
+
+    Args:
+        windowed: whether its grey levels are shown as the file, or the model, says.
+
+    Raises:
+        ImageError: the policy refuses it.
+    """
+    modality, body_part = _said(origin.modality), _said(origin.body_part)
+    wanted = " or ".join(policy.modalities)
+    parts = " or ".join(policy.body_parts)
+    found = [
+        (
+            policy.wrong_modality,
+            bool(policy.modalities) and origin.modality not in policy.modalities,
+            f"its modality is {modality}, the model was made for {wanted}",
+        ),
+        (
+            policy.wrong_body_part,
+            bool(policy.body_parts) and bool(origin.body_part) and origin.body_part not in policy.body_parts,
+            f"it shows {body_part}, the model was made for {parts}",
+        ),
+        (
+            "ignore" if policy.wrong_body_part == "ignore" else "flag",
+            bool(policy.body_parts) and not origin.body_part,
+            f"it does not say which body part it shows, the model was made for {parts}",
+        ),
+        (
+            policy.for_processing,
+            origin.intent == "FOR PROCESSING",
+            "it holds the detector's raw data (FOR PROCESSING); send the image FOR PRESENTATION",
+        ),
+        (
+            policy.secondary_capture,
+            origin.sop_class == SECONDARY_CAPTURE or origin.sop_class.startswith(SECONDARY_CAPTURE + "."),
+            "it is a secondary capture (a screenshot, a scan, or another program's picture), not the original image",
+        ),
+        (policy.burned_in, origin.burned_in, "it is marked as having text burned into its pixels"),
+        (policy.lossy, origin.lossy, "it was compressed with loss"),
+        (policy.no_window, not windowed, "it has no window: its darkest and brightest pixel were taken for one"),
+    ]
+    refused = [words for action, applies, words in found if applies and action == "refuse"]
+    if refused:
+        raise ImageError(f"is refused: {refused[0]}")
+    return tuple(words for action, applies, words in found if applies and action == "flag")
+
+
+def _said(code: str) -> str:
+    return code if _CODE.fullmatch(code) else "not one of DICOM's" if code else "not given"
