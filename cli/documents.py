@@ -1,6 +1,7 @@
 """The JSON documents on stdout: a contract for machines. Fields are added, never renamed or removed.
 
-``verify --json`` prints :class:`medcompress.runtime.selftest.SelfTest`; ``inspect --json`` an object with at least
+``verify --json`` prints :class:`medcompress.runtime.selftest.SelfTest`, ``doctor --json``
+:class:`medcompress.runtime.doctor.Diagnosis`; ``inspect --json`` an object with at least
 ``file`` and ``kind``, the rest depending on the kind. A number that was not measured is null.
 """
 
@@ -58,7 +59,10 @@ class Benchmarked(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One image: its answer, or the ``error`` why it has none. ``time_ms``: preprocess, engine, total."""
+    """One image: its answer, or the ``error`` why it has none. ``time_ms``: preprocess, engine, total.
+
+    ``cautions``: what a reader of the answer should know.
+    """
 
     input: str
     label: str | None = None
@@ -66,6 +70,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     probabilities: dict[str, float] = {}
     time_ms: dict[str, float] = {}
     error: str = ""
+    cautions: tuple[str, ...] = ()
 
 
 class Predicted(msgspec.Struct, frozen=True):

@@ -39,11 +39,15 @@ def command(bundle: Path, images: tuple[Path, ...], variant: str | None, threads
             results.append(Answer(str(image), error=str(error)))
             click.echo(f"error: {error}", err=True)
             continue
-        results.append(Answer(str(image), found.label, found.labels, found.probabilities, found.time_ms))
+        results.append(
+            Answer(str(image), found.label, found.labels, found.probabilities, found.time_ms, cautions=found.cautions)
+        )
         if not as_json:
             answer = ", ".join(found.labels) or "no finding"
             listed = "  ".join(f"{name} {p:.4f}" for name, p in found.probabilities.items())
             click.echo(f"{image}: {answer}  ({listed})  {found.time_ms['total']:.1f} ms")
+        for caution in found.cautions:
+            click.echo(f"caution: {image}: {caution}", err=True)
     if as_json:
         print_json(Predicted(str(bundle), name, ran, predictor.setbacks, tuple(results)))
     return 2 if any(result.error for result in results) else 0

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
+from .dicom.reading import HEAD, is_bare_dicom, is_dicom, read_dicom
+from .dicom.rendering import LENIENT, DicomRendering
 from .errors import ImageError
 
 ImageSource: TypeAlias = "str | Path | bytes | bytearray | memoryview | np.ndarray | Image.Image"
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"})
 # A full-field mammogram has 15 to 30 million pixels; what is far above that is a mistake or an attack.
 MAX_PIXELS = 80_000_000
 MAX_FILE_BYTES = 512 * 1024 * 1024
+
+# Among what Pillow keeps beside the pixels. A PNG's own texts lie there too, under names in Latin-1: not under this one.
+_CAUTIONS = "medcompress \N{RIGHTWARDS ARROW} cautions"
 
 # Full range to full range, rounded.
 _SIXTEEN_TO_EIGHT = ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 _SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N", "I"}
 
 
-def read_image(source: ImageSource, *, at_least: tuple[int, int] | None = None) -> Image.Image:
+def read_image(
+    source: ImageSource, *, at_least: tuple[int, int] | None = None, dicom: DicomRendering = LENIENT
+) -> Image.Image:
     """Decode an image to PIL mode ``L`` or ``RGB``, upright.
 
     Sixteen-bit grey is scaled from its full range (0..65535) to 0..255, transparency is laid over black,
@@ -37,10 +45,12 @@ def read_image(source: ImageSource, *, at_least: tuple[int, int] | None = None) 
             (H, W, 1), or uint8 of shape (H, W, 3) (RGB) or (H, W, 4) (RGBA).
         at_least: (width, height) a JPEG may be decoded down to: the smallest of 1, 1/2, 1/4, 1/8 of its size
             that still has this many pixels on both sides. None decodes every pixel.
+        dicom: how DICOM files are rendered, and which are refused; by default none that has a picture.
 
     Raises:
         ImageError: unreadable, truncated, several frames, too large, or of a kind whose grey levels
             cannot be known (floats).
+        MachineError: a DICOM file, and the ``[dicom]`` extra is not installed.
     """
     if isinstance(source, np.ndarray):
         return _eight_bit(_from_array(source), "array")
@@ -48,6 +58,8 @@ def read_image(source: ImageSource, *, at_least: tuple[int, int] | None = None) 
         return _decode(lambda: source, "image", None)
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
+        if _begins_as_dicom(data[:HEAD], "image bytes"):
+            return _from_dicom(io.BytesIO(data), "image bytes", dicom)
         return _decode(lambda: Image.open(io.BytesIO(data), formats=FORMATS), "image bytes", at_least)
     if not isinstance(source, (str, Path)):
         raise ImageError(f"a {type(source).__name__} is no image; give a path, bytes, an array or a PIL image")
@@ -63,6 +75,10 @@ def read_image(source: ImageSource, *, at_least: tuple[int, int] | None = None) 
         raise ImageError(f"{path}: is empty (0 bytes); copy the image again from its source")
     if size > MAX_FILE_BYTES:
         raise ImageError(f"{path}: is {size >> 20} MiB, the limit is {MAX_FILE_BYTES >> 20} MiB")
+    with contextlib.suppress(OSError), path.open("rb") as file:  # what cannot be opened is refused below
+        if _begins_as_dicom(file.read(HEAD), str(path)):
+            file.seek(0)
+            return _from_dicom(file, str(path), dicom)
     return _decode(lambda: Image.open(path, formats=FORMATS), str(path), at_least)
 
 
@@ -75,6 +91,30 @@ def pixel_hash(image: Image.Image) -> str:
     digest = hashlib.sha256(f"{image.mode} {image.width}x{image.height} ".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
+
+
+def cautions_of(image: Image.Image) -> tuple[str, ...]:
+    """What a reader of the answer should know of a decoded image's file, a sentence each; none for most."""
+    return image.info.get(_CAUTIONS, ())
+
+
+def is_from_dicom(image: Image.Image) -> bool:
+    """Whether a decoded image came as a DICOM file."""
+    return _CAUTIONS in image.info
+
+
+def _begins_as_dicom(head: bytes, name: str) -> bool:
+    if is_bare_dicom(head):
+        raise ImageError(
+            f"{name}: is a DICOM data set without the header that says how it is encoded; export it as a DICOM file"
+        )
+    return is_dicom(head)
+
+
+def _from_dicom(file: BinaryIO, name: str, dicom: DicomRendering) -> Image.Image:
+    image, cautions = read_dicom(file, name, dicom)
+    image.info[_CAUTIONS] = cautions
+    return image
 
 
 def _decode(opener: Callable[[], Image.Image], name: str, at_least: tuple[int, int] | None) -> Image.Image:
@@ -94,7 +134,7 @@ def _decode(opener: Callable[[], Image.Image], name: str, at_least: tuple[int, i
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{name}: is not a {', '.join(FORMATS)} image") from error
+        raise ImageError(f"{name}: is not a {', '.join(FORMATS)} or DICOM image") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: has too many pixels, the limit is {MAX_PIXELS:,}") from error
     except MemoryError as error:

@@ -15,7 +15,7 @@ from .bundle import Bundle, Variant, open_bundle
 from .engines import Executed
 from .errors import EngineError
 from .golden import PIXEL_TOLERANCE, Golden, pixel_error, read_golden
-from .images import ImageSource
+from .images import ImageSource, cautions_of
 from .placement import in_order, place, remembered
 from .variants import Running, Succession, golden_error
 
@@ -36,6 +36,7 @@ class Prediction(msgspec.Struct, frozen=True):
         time_ms: ``preprocess`` (decode, resize, normalize), ``engine`` and ``total``, of this image; in a
             batch the engine's time is shared out evenly.
         variant: that answered.
+        cautions: what a reader of this answer should know, a sentence each.
     """
 
     label: str | None
@@ -43,6 +44,7 @@ class Prediction(msgspec.Struct, frozen=True):
     probabilities: dict[str, float]
     time_ms: dict[str, float]
     variant: str
+    cautions: tuple[str, ...] = ()
 
 
 class Predictor:
@@ -133,10 +135,13 @@ class Predictor:
 
     def _predict_chunk(self, sources: list[ImageSource]) -> list[Prediction]:
         manifest = self.bundle.manifest
-        tensors, prepared_ms = [], []
+        prepare = manifest.preprocessing
+        tensors, prepared_ms, cautions = [], [], []
         for source in sources:
             start = time.perf_counter()
-            tensors.append(manifest.preprocessing(source))
+            image = prepare.decode(source)
+            tensors.append(prepare.normalize(prepare.draw(image)))
+            cautions.append(cautions_of(image))
             prepared_ms.append((time.perf_counter() - start) * 1e3)
         start = time.perf_counter()
         batch = tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
@@ -151,9 +156,13 @@ class Predictor:
         engine_ms = (time.perf_counter() - start) * 1e3 / len(sources)
         return [
             self._prediction(
-                row, answered, {"preprocess": ms, "engine": engine_ms, "total": ms + engine_ms}, running.variant.name
+                row,
+                answered,
+                {"preprocess": ms, "engine": engine_ms, "total": ms + engine_ms},
+                running.variant.name,
+                beware,
             )
-            for row, answered, ms in zip(probabilities, answers, prepared_ms, strict=True)
+            for row, answered, ms, beware in zip(probabilities, answers, prepared_ms, cautions, strict=True)
         ]
 
     def _take_over(self, failed: Running, error: EngineError) -> Running:
@@ -163,12 +172,19 @@ class Predictor:
             warnings.warn(f"{failed.variant.name} failed ({error}); {name} answers now", RuntimeWarning, stacklevel=4)
         return running
 
-    def _prediction(self, row: np.ndarray, answered: np.ndarray, time_ms: dict[str, float], variant: str) -> Prediction:
+    def _prediction(
+        self,
+        row: np.ndarray,
+        answered: np.ndarray,
+        time_ms: dict[str, float],
+        variant: str,
+        cautions: tuple[str, ...],
+    ) -> Prediction:
         classes = self.bundle.manifest.decision.classes
         labels = tuple(classes[i] for i in np.argsort(-row) if answered[i])
         probabilities = {name: float(p) for name, p in zip(classes, row, strict=True)}
         rounded = {name: round(ms, 3) for name, ms in time_ms.items()}
-        return Prediction(labels[0] if labels else None, labels, probabilities, rounded, variant)
+        return Prediction(labels[0] if labels else None, labels, probabilities, rounded, variant, cautions)
 
 
 def load(

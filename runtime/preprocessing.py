@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from .dicom.rendering import DicomRendering
 from .images import ImageSource, read_image
 
 VERSION = 1
@@ -39,6 +40,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ``pad``: the whole image, black bars.
         shorter_side: only for ``crop``, pixels.
         filter: Pillow's resampling filter.
+        dicom: how a DICOM file's grey levels become those 8 bits, and which of them are refused.
         version: of this module's behaviour; a bundle made for another one is refused.
     """
 
@@ -50,6 +52,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fit: Literal["stretch", "crop", "pad"] = "stretch"
     shorter_side: int = 0
     filter: Literal["bilinear", "bicubic", "lanczos", "box"] = "bilinear"
+    dicom: DicomRendering = DicomRendering()
     version: int = VERSION
 
     def __post_init__(self) -> None:
@@ -83,9 +86,12 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.draw(self.decode(source))
 
     def decode(self, source: ImageSource) -> Image.Image:
-        """The first half of :meth:`render`: the image upright, ``L`` or ``RGB`` as it came, and still large."""
+        """The first half of :meth:`render`: the image upright, ``L`` or ``RGB`` as it came, and still large.
+
+        What a reader of the answer should know of it: :func:`medcompress.runtime.images.cautions_of`.
+        """
         longest = 2 * max(*self.size, self.shorter_side)
-        return read_image(source, at_least=(longest, longest))
+        return read_image(source, at_least=(longest, longest), dicom=self.dicom)
 
     def draw(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """The second half of :meth:`render`: a decoded image in the network's colour and size."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ...runtime.errors import DataError, ImageError
-from ...runtime.images import pixel_hash, read_image
+from ...runtime.images import is_from_dicom, pixel_hash, read_image
 from ..progress import stage, track
 from .samples import Sample
 
@@ -93,7 +93,7 @@ def scan(samples: Sequence[Sample], title: str = "Looking at the images") -> Sca
         except ImageError as error:
             return error
         thumbnails[index] = grey(image, THUMBNAIL)
-        return pixel_hash(image), _facts(path)
+        return pixel_hash(image), _facts(path, image)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         found = list(track(pool.map(one, range(len(samples))), title, len(samples)))
@@ -133,7 +133,9 @@ def grey(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
     return np.asarray(image.convert("L").resize((side, side), Image.Resampling.BILINEAR))
 
 
-def _facts(path: Path) -> Facts:
+def _facts(path: Path, read: Image.Image) -> Facts:
+    if is_from_dicom(read):
+        return Facts("DICOM", read.width, read.height, read.mode, 0, False)
     with Image.open(path) as image:
         tables = getattr(image, "quantization", None) or {}
         return Facts(
