@@ -36,6 +36,7 @@ COMMANDS = {
     "report": "Write a bundle's report again: page, text, model card.",
     "results": "Print the published table from stored reports.",
     "verify": "Check a bundle's files, and every variant on this machine.",
+    "doctor": "Say what this machine runs, how fast, what is wrong and how to mend it.",
     "audit": "Check an audit log, note its head, find an image in it.",
     "inspect": "Say what a checkpoint, ONNX file or bundle is.",
 }

@@ -20,12 +20,14 @@ class FakeEngine:
     """Answers the same logits to every image, or fails in the way it is told to.
 
     The model is JSON: ``logits`` (one value a class), and optionally ``fail``: ``load`` and ``run`` raise, ``crash``
-    kills the process at the first run, ``hang`` sleeps there, ``nan`` answers none; ``print`` writes to stdout.
+    kills the process at the first run, ``hang`` sleeps there, ``nan`` answers none; ``print`` writes to stdout. With
+    ``wait``, the path of a file, every run waits for as long as that file exists.
     """
 
     def __init__(self, model: dict[str, object], executed: Executed) -> None:
         self._logits = np.asarray(model["logits"], dtype=np.float32)
         self._fail = model.get("fail")
+        self._wait = Path(str(model.get("wait", "")))
         self.executed = executed
 
     def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -38,14 +40,20 @@ class FakeEngine:
             raise EngineError("the fake engine was told to fail")
         if self._fail == "print":
             os.write(1, b"a native library greets\n")
+        while self._wait.is_file():
+            time.sleep(0.01)
         answer = np.tile(self._logits, (len(batch), 1))
         return answer * np.nan if self._fail == "nan" else answer
+
+    def run_all(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        """The logits; it has no tensors."""
+        return [self.run(batch)]
 
     def close(self) -> None:
         """Nothing to free."""
 
 
-def load(files: Sequence[Path], precision: str, threads: int) -> FakeEngine:
+def load(files: Sequence[Path], precision: str, threads: int, tensors: Sequence[str] = ()) -> FakeEngine:
     """Load the JSON described at :class:`FakeEngine`."""
     model = json.loads(files[0].read_text())
     if model.get("fail") == "load":

@@ -1,0 +1,221 @@
+"""The models that are served: a bundle each, or several bundles whose probabilities are averaged."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ..bundle import Bundle, open_bundle
+from ..decision import Decision
+from ..errors import EngineError, InputError
+from ..golden import PIXEL_TOLERANCE, Golden, pixel_error, read_golden
+from ..predictor import Prediction, Predictor, load
+from .answers import ModelInfo
+from .settings import Settings
+
+
+class Member:
+    """One bundle. It answers after :meth:`start`.
+
+    Attributes:
+        damaged: what is wrong with its files, a sentence each; the variants these belong to do not answer.
+    """
+
+    def __init__(self, name: str, bundle: Bundle) -> None:
+        self.name = name
+        self.bundle = bundle
+        self.damaged: tuple[str, ...] = ()
+        self._predictor: Predictor | None = None
+        self._golden: Golden | None = None
+
+    @property
+    def predictor(self) -> Predictor:
+        """What answers.
+
+        Raises:
+            EngineError: it was not started.
+        """
+        if self._predictor is None:
+            raise EngineError(f"model {self.name} has not passed its self-test")
+        return self._predictor
+
+    @property
+    def started(self) -> bool:
+        """Whether it passed its self-test."""
+        return self._predictor is not None
+
+    def start(self, settings: Settings) -> None:
+        """Load the fastest variant that runs here faithfully, and test every file and variant.
+
+        Raises:
+            BundleError: it is damaged beyond its variants.
+            EngineError: no variant runs here.
+        """
+        self._golden = read_golden(self.bundle)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # told by the log, as setbacks
+            predictor = load(
+                self.bundle.folder, variant=settings.variant, threads=settings.threads, measure=settings.measure
+            )
+            found = predictor.self_test()
+        self.damaged = found.damaged
+        self._predictor = predictor
+        self.check()
+
+    def check(self) -> None:
+        """Answer for the golden input once more: its file is decoded, and its tensor run by the engine.
+
+        Raises:
+            EngineError: the answer is not what it was where the bundle was made.
+        """
+        golden, predictor = self._golden, self.predictor
+        if golden is None:
+            raise EngineError(f"model {self.name} has not passed its self-test")
+        off = pixel_error(golden, self.bundle.manifest.preprocessing)
+        if off > PIXEL_TOLERANCE:
+            raise EngineError(f"model {self.name}: its golden picture is decoded otherwise, by {off} grey levels")
+        predictor.check(golden)
+
+
+class Model:
+    """What a request asks: a name, and the members whose probabilities are averaged (most often one).
+
+    Attributes:
+        decision: of the member; of several, with the mean of their thresholds.
+        cautions: that go with every answer.
+    """
+
+    def __init__(self, name: str, members: tuple[Member, ...]) -> None:
+        manifests = [member.bundle.manifest for member in members]
+        first = manifests[0].decision
+        for manifest in manifests[1:]:
+            other = manifest.decision
+            if (other.kind, other.classes, other.positive) != (first.kind, first.classes, first.positive):
+                raise InputError(f"ensemble {name}: its bundles answer with different classes; serve them apart")
+        self.name = name
+        self.members = members
+        self.decision = _mean_decision([manifest.decision for manifest in manifests])
+        verdicts = {manifest.verdict for manifest in manifests} - {"pass"}
+        self.cautions = tuple(f"the verdict on this model's compression was {verdict}" for verdict in sorted(verdicts))
+        if len(members) > 1:
+            self.cautions += ("the mean of several models, whose threshold no images were used to confirm",)
+
+    @property
+    def task(self) -> str:
+        """What it tells apart: the task's name where the bundle has it, or the names of the classes."""
+        named = self.members[0].bundle.manifest.lineage.get("task")
+        return named if isinstance(named, str) and named else " / ".join(self.decision.classes)
+
+    @property
+    def identity(self) -> str:
+        """Of the bundles that answer."""
+        return "+".join(member.bundle.identity for member in self.members)
+
+    @property
+    def variant(self) -> str:
+        """Of the bundles that answer."""
+        return "+".join(member.predictor.variant.name for member in self.members)
+
+    def thresholds(self) -> dict[str, float]:
+        """Of each class that has one: the positive one of two, or every finding."""
+        of = {name: self.decision.threshold_of(c) for c, name in enumerate(self.decision.classes)}
+        asked = {self.decision.positive} if self.decision.kind == "binary" else set(self.decision.classes)
+        return {name: threshold for name, threshold in of.items() if threshold is not None and name in asked}
+
+    def combine(self, predictions: Sequence[Prediction]) -> tuple[dict[str, float], tuple[str, ...]]:
+        """The members' answers as one: mean probabilities (Lakshminarayanan et al. 2017, "Simple and scalable
+        predictive uncertainty estimation using deep ensembles", NIPS), and the classes answered, likeliest first.
+        """
+        if len(predictions) == 1:
+            return predictions[0].probabilities, predictions[0].labels
+        rows = np.array([[found.probabilities[name] for name in self.decision.classes] for found in predictions])
+        mean = rows.mean(axis=0)
+        answered = self.decision.answers(mean[None])[0]
+        labels = tuple(self.decision.classes[c] for c in np.argsort(-mean) if answered[c])
+        return {name: float(p) for name, p in zip(self.decision.classes, mean, strict=True)}, labels
+
+    def info(self) -> ModelInfo:
+        """For ``GET /model/info``."""
+        manifests = [member.bundle.manifest for member in self.members]
+        running = [member.predictor for member in self.members if member.started]
+        modalities, body_parts = made_for(self.members[0].bundle)
+        return ModelInfo(
+            name=self.name,
+            task=self.task,
+            kind=self.decision.kind,
+            classes=self.decision.classes,
+            positive=self.decision.positive or None,
+            thresholds=self.thresholds(),
+            size=manifests[0].preprocessing.size,
+            fit=manifests[0].preprocessing.fit,
+            shorter_side=manifests[0].preprocessing.shorter_side,
+            modalities=modalities,
+            body_parts=body_parts,
+            bundles=tuple(member.bundle.identity for member in self.members),
+            members=tuple(member.name for member in self.members) if len(self.members) > 1 else (),
+            variant=tuple(predictor.variant.name for predictor in running),
+            executed=tuple(predictor.executed for predictor in running),
+            verdict=tuple(manifest.verdict for manifest in manifests),
+            figures=running[0].variant.figures if len(self.members) == 1 and running else {},
+        )
+
+
+def made_for(bundle: Bundle) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """DICOM modalities and body parts the bundle names, upper case; empty where it names none."""
+    dicom = getattr(bundle.manifest.preprocessing, "dicom", None)
+    return tuple(getattr(dicom, "modalities", ())), tuple(getattr(dicom, "body_parts", ()))
+
+
+def open_models(settings: Settings) -> dict[str, Model]:
+    """The models of the settings, by name; none is loaded yet.
+
+    Raises:
+        BundleError: a bundle is damaged.
+        InputError: names that repeat, or an ensemble of what is not served or does not fit.
+    """
+    members: dict[str, Member] = {}
+    for words in settings.bundles:
+        name, folder = _named(words)
+        if name in members:
+            raise InputError(f"two bundles are named {name}; name them: medcompress serve ONE=FOLDER OTHER=FOLDER")
+        members[name] = Member(name, open_bundle(folder))
+    models = {name: Model(name, (member,)) for name, member in members.items()}
+    for words in settings.ensembles:
+        name, separator, rest = words.partition("=")
+        names = rest.split(",")
+        missing = [each for each in names if each not in members]
+        if not separator or not name or len(set(names)) < 2 or len(set(names)) != len(names):
+            raise InputError(f"ensemble {words!r}: write NAME=A,B,... with the names of two or more served bundles")
+        if missing:
+            raise InputError(f"ensemble {name}: {missing[0]} is not served; served are: {', '.join(members)}")
+        if name in models:
+            raise InputError(f"ensemble {name}: a model has that name already; give it another")
+        models[name] = Model(name, tuple(members[each] for each in names))
+    return models
+
+
+def members_of(models: Mapping[str, Model]) -> list[Member]:
+    """Every bundle that is served, once."""
+    return list({member.name: member for model in models.values() for member in model.members}.values())
+
+
+def _named(words: str) -> tuple[str, Path]:
+    name, separator, folder = words.partition("=")
+    if separator and name and "/" not in name and not Path(words).exists():
+        return name, Path(folder)
+    return Path(words).resolve().name, Path(words)
+
+
+def _mean_decision(decisions: Sequence[Decision]) -> Decision:
+    if len(decisions) == 1:
+        return decisions[0]
+    first = decisions[0]
+    count = len(first.classes)
+    if first.kind == "multilabel":
+        table = [[decision.threshold_of(c) or 0.5 for c in range(count)] for decision in decisions]
+        return msgspec.structs.replace(first, thresholds=tuple(float(t) for t in np.mean(table, axis=0)))
+    return msgspec.structs.replace(first, threshold=float(np.mean([decision.threshold for decision in decisions])))

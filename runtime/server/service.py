@@ -1,0 +1,280 @@
+"""What stands behind the routes: models that were tested, workers, and the two ends of a server's life."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..audit import AuditLog, answer_of, preprocessing_mark
+from ..errors import ImageError, MachineError, MedcompressError
+from ..hardware import this_cpu
+from ..predictor import Prediction
+from .admission import Admission, Ticket
+from .answers import Answer, Failure, Info, Limits, Ready
+from .bodies import MAX_BATCH, Receive
+from .failures import ServingError, failure_of
+from .metrics import Metrics
+from .models import Member, Model, members_of, open_models
+from .notify import notify
+from .pool import Job, Pool, wait_for
+from .routing import pick
+from .settings import Settings, read_token
+
+log = logging.getLogger("medcompress.serve")
+
+
+class Service:
+    """The models of one server, and who may ask them.
+
+    Args:
+        settings: checked here: bundles are opened, and nothing is loaded before :meth:`start`.
+
+    Raises:
+        InputError: a bundle, an ensemble or the token is not usable.
+        MachineError: the audit log cannot be written.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.token = read_token(settings)
+        self.models = open_models(settings)
+        members = members_of(self.models)
+        threads = settings.threads or max(member.bundle.manifest.threads for member in members)
+        workers = settings.workers or max(1, this_cpu().cores // threads)
+        self.pool = Pool(workers)
+        self.admission = Admission(workers + settings.queue, settings.max_memory_mib << 20)
+        self.metrics = Metrics(lambda: self.admission.count)
+        self.audit = AuditLog(settings.audit) if settings.audit else None
+        self.stopping = False
+        self._reason = "the self-test is under way"
+        self._told: dict[str, str] = {}  # model -> variant the log and the figures name
+        self._beating: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> Ready:
+        """Whether the models answer as they must, and why not."""
+        reason = "the server is ending" if self.stopping else self._reason
+        return Ready(not reason, reason, tuple(self.models))
+
+    def info(self) -> Info:
+        """For ``GET /model/info``."""
+        settings = self.settings
+        limits = Limits(settings.max_body_mib << 20, MAX_BATCH, settings.body_s, settings.answer_s)
+        return Info(tuple(model.info() for model in self.models.values()), limits, version("medcompress"))
+
+    def start(self) -> None:
+        """Begin the self-test, and go on testing until :meth:`end`. In the event loop."""
+        self._beating = asyncio.get_running_loop().create_task(self._beat())
+
+    def stop(self) -> None:
+        """Take nothing new; what was let in is still answered. May be called by a signal."""
+        self.stopping = True
+
+    async def end(self) -> None:
+        """No answer is under way any more."""
+        self.stop()
+        notify("STOPPING=1")
+        if self._beating:
+            self._beating.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._beating
+        self.pool.close()
+        if self.audit and not self.pool.running:
+            self.audit.close()
+
+    def check_ready(self) -> None:
+        """Whether a request may be let in.
+
+        Raises:
+            ServingError: ``stopping`` or ``not_ready``.
+        """
+        if self.stopping:
+            raise ServingError("stopping", "the server is ending; ask again when it is back")
+        if self._reason:
+            raise ServingError("not_ready", self._reason)
+
+    async def answer(
+        self,
+        files: Sequence[bytes],
+        models: list[Model],
+        *,
+        explain: bool,
+        preview: bool,
+        request: str,
+        ticket: Ticket,
+        deadline: float,
+        receive: Receive,
+    ) -> list[Answer | Failure]:
+        """Answer for images, one after the other, in one worker.
+
+        Args:
+            models: those a request could mean.
+            ticket: closed when the work is done, which may be later than its time is up.
+            deadline: of the monotonic clock.
+
+        Raises:
+            ServingError: ``timeout``.
+            ClientGone: the connection was closed.
+        """
+
+        def work(job: Job[list[Answer | Failure]]) -> list[Answer | Failure]:
+            found: list[Answer | Failure] = []
+            for data in files:
+                try:
+                    if job.over:
+                        raise ServingError("timeout", "the time was up before it was this image's turn; send fewer")
+                    found.append(self._answer(data, models, explain, preview, request, job.queue_s))
+                except Exception as error:
+                    found.append(self._failure(error, request))
+            return found
+
+        job = Job(work, deadline)
+        future = self.pool.submit(job)
+        future.add_done_callback(lambda _: ticket.close())
+        return await wait_for(future, job, max(0.0, deadline - time.monotonic()), receive)
+
+    def _failure(self, error: Exception, request: str) -> Failure:
+        failure = failure_of(error)
+        if failure.kind == "fault":
+            log_fault(request, error)
+        return Failure(failure.error, request)
+
+    def _answer(
+        self, data: bytes, models: list[Model], explain: bool, preview: bool, request: str, queue_s: float
+    ) -> Answer:
+        model = pick(models)
+        start = time.perf_counter()
+        try:
+            predictions = [member.predictor.predict(data) for member in model.members]
+        except ImageError as error:
+            self._audit(data, model, "refused", None, failure_of(error).kind, start)
+            raise
+        except MachineError as error:
+            self._audit(data, model, "failed", None, failure_of(error).kind, start)
+            raise
+        probabilities, labels = model.combine(predictions)
+        prepared_ms = sum(found.time_ms["preprocess"] for found in predictions)
+        engine_ms = sum(found.time_ms["engine"] for found in predictions)
+        label = labels[0] if labels else None
+        self._audit(data, model, "answered", Prediction(label, labels, probabilities, {}, ""), "", start)
+        self.metrics.stages(queue_s, prepared_ms / 1e3, engine_ms / 1e3)
+        return Answer(
+            model=model.name,
+            task=model.task,
+            bundle=model.identity,
+            variant=model.variant,
+            label=label,
+            labels=labels,
+            probabilities=probabilities,
+            positive=model.decision.positive or None,
+            thresholds=model.thresholds(),
+            cautions=model.cautions,
+            time_ms={
+                "queue": round(queue_s * 1e3, 3),
+                "preprocess": round(prepared_ms, 3),
+                "engine": round(engine_ms, 3),
+                "total": round(queue_s * 1e3 + (time.perf_counter() - start) * 1e3, 3),
+            },
+            preview=_png(model.members[0].bundle.manifest.preprocessing.render(data)) if preview else None,
+            request=request,
+        )
+
+    def _audit(
+        self, data: bytes, model: Model, outcome: Any, prediction: Prediction | None, reason: str, start: float
+    ) -> None:
+        """Write the line of one image; where that fails there is no answer."""
+        if self.audit is None:
+            return
+        try:
+            self.audit.append(
+                who="token" if self.token else "loopback",
+                model=model.name,
+                bundle=model.identity,
+                variant=model.variant,
+                input_sha256=hashlib.sha256(data).hexdigest(),
+                preprocessing="+".join(
+                    preprocessing_mark(member.bundle.manifest.preprocessing) for member in model.members
+                ),
+                outcome=outcome,
+                answer=None if prediction is None else answer_of(prediction, model.decision),
+                reason=reason,
+                time_ms=(time.perf_counter() - start) * 1e3,
+            )
+        except (MachineError, ValueError) as error:
+            log.error("audit log: %s", error)
+            raise ServingError(
+                "audit", "the audit log cannot be written, and nothing is answered without it"
+            ) from error
+
+    async def _beat(self) -> None:
+        """Self-test, then every few seconds an answer for the golden inputs, through the workers that serve."""
+        members = members_of(self.models)
+        told = None
+        while True:
+            try:
+                for member in members:
+                    if not member.started:
+                        await self._in_worker(lambda _, member=member: member.start(self.settings), seconds=600)
+                        for damage in member.damaged:
+                            log.warning("model %s: %s", member.name, damage)
+                    else:
+                        await self._in_worker(lambda _, member=member: member.check(), 2 * self.settings.answer_s)
+                    self._tell_variant(member)
+                self._reason = ""
+            except (MedcompressError, ServingError) as error:
+                self._reason = f"the self-test failed: {' '.join(str(error).split())}"
+            except Exception as error:  # a fault of ours must not end the tests, nor be taken for their passing
+                log_fault("self-test", error)
+                self._reason = "the self-test failed: a fault in medcompress; the server's log says where"
+            if self._reason != told:
+                told = self._reason
+                log.log(logging.ERROR if told else logging.INFO, "%s", told or f"ready: {', '.join(self.models)}")
+                notify(f"READY=1\nSTATUS={told or 'ready'}" if not told else f"STATUS={told}")
+            self.metrics.ready(not told)
+            if not told:
+                notify("WATCHDOG=1")
+            await asyncio.sleep(self.settings.beat_s)
+
+    def _tell_variant(self, member: Member) -> None:
+        """Which variant answers by now: one that fails is set aside, and the next answers in its place."""
+        predictor = member.predictor
+        if self._told.get(member.name) == predictor.variant.name:
+            return
+        self._told[member.name] = predictor.variant.name
+        for setback in predictor.setbacks:
+            log.warning("model %s: variant set aside: %s", member.name, setback)
+        ran = predictor.executed
+        log.info("model %s: %s answers (%s, %s)", member.name, predictor.variant.name, ran.engine, ran.precision)
+        self.metrics.variant(member.name, predictor.variant.name, ran.engine, ran.precision)
+
+    async def _in_worker(self, work: Callable[[Job[None]], None], seconds: float) -> None:
+        job = Job(work, time.monotonic() + seconds)
+        await wait_for(self.pool.submit(job), job, seconds)
+
+
+def log_fault(request: str, error: BaseException) -> None:
+    """A fault of ours, by its kind and place: what it says could hold a name."""
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        places.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    log.error("%s fault %s at %s", request, type(error).__name__, " < ".join(reversed(places[-6:])))
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return base64.b64encode(buffer.getvalue()).decode()
