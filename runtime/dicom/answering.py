@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..bundle import Bundle
-from ..errors import ImageError, missing_package
+from ..errors import ImageError
 from ..predictor import Prediction
 from . import report
+from .attributes import origin_of, pixels_of
 from .derived import to_bytes
+from .policy import judge
+from .reading import HEAD, chosen_frame, is_dicom, whole_header
+from .rendering import DicomRendering
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -24,20 +27,24 @@ def read_header(source: Path | bytes) -> Dataset:
     """A DICOM file's data set without its pixels.
 
     Raises:
-        ImageError: it is none; the message repeats nothing of it.
+        ImageError: it is none, or damaged; the message repeats nothing of it.
         MachineError: pydicom is not installed.
     """
-    try:
-        from pydicom import dcmread
-    except ModuleNotFoundError as error:
-        raise missing_package("pydicom", "dicom-out") from error
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        if not is_dicom(file.read(HEAD)):
+            raise ImageError("is not a DICOM file, and a DICOM answer is filed beside one")
+        file.seek(0)
+        return whole_header(file)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return dcmread(io.BytesIO(source) if isinstance(source, bytes) else source, stop_before_pixels=True)
-        except Exception as error:  # a damaged file makes pydicom raise whatever its parsers meet first
-            raise ImageError("is not a readable DICOM file, and a DICOM answer is filed beside one") from error
+
+def check_header(source: Dataset, rendering: DicomRendering) -> None:
+    """Refuse by the header alone what would be refused once the pixels are read: wrong modality, several frames.
+
+    Raises:
+        ImageError: no picture, or one that the model does not take.
+    """
+    frame = chosen_frame(pixels_of(source).frames, rendering)
+    judge(rendering.policy, origin_of(source, frame), windowed=True)
 
 
 def encode_answer(

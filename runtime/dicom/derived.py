@@ -9,11 +9,14 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from ..bundle import Bundle
 from ..errors import ImageError, MedcompressError, missing_package
+from .attributes import pixels_of
+from .reading import chosen_frame
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -94,6 +97,15 @@ def header_of(source: Dataset) -> Dataset:
     return header
 
 
+def frames_of(source: Dataset, bundle: Bundle) -> list[int] | None:
+    """Number of the frame the answer is of, from 1, where the image has several; None for the image as a whole."""
+    try:
+        frames = pixels_of(source).frames
+        return [chosen_frame(frames, bundle.manifest.preprocessing.dicom) + 1] if frames > 1 else None
+    except ImageError:  # a refused one
+        return None
+
+
 def series_parts(header: Dataset, bundle: Bundle, kind: str, clinical: bool) -> dict[str, Any]:
     """Keyword arguments of highdicom's constructors that say which series and which maker.
 
@@ -129,7 +141,8 @@ def charset(header: Dataset, texts: tuple[str, ...]) -> str | list[str]:
     stored = header.get("SpecificCharacterSet") or "ISO_IR 100"
     if not all(text.isascii() for text in texts):
         return "ISO_IR 192"
-    return stored if isinstance(stored, str) else list(stored)
+    # An empty first value stands for the default repertoire, by its code extension's name (PS3.3 section C.12.1.1.2).
+    return stored if isinstance(stored, str) else [value or "ISO 2022 IR 6" for value in stored]
 
 
 def plain(text: str, most: int = 64) -> str:
@@ -180,7 +193,7 @@ def _encodes(element: Any) -> bool:
     stream = DicomBytesIO()
     stream.is_little_endian, stream.is_implicit_VR = True, False
     try:
-        write_data_element(stream, element, ["utf-8"])
+        write_data_element(stream, deepcopy(element), ["utf-8"])  # a copy: a person's name keeps how it was written
     except Exception:  # likewise
         return False
     return True

@@ -26,7 +26,7 @@ import msgspec
 
 from ..errors import ImageError, InputError, MachineError
 from ..predictor import Predictor
-from .answering import read_header
+from .answering import check_header, read_header
 from .contexts import image_kinds, readable_syntaxes
 from .derived import header_of, keep_names_out_of_logs, plain, require_highdicom
 from .sending import Destination, Sender, require_pynetdicom, valid_title
@@ -94,6 +94,7 @@ class Node:
         require_highdicom()
         keep_names_out_of_logs()
         self._settings, self._log = settings, log
+        self._rendering = predictor.bundle.manifest.preprocessing.dicom
         self._spool = spool = Spool(settings.spool)
         out = settings.out or spool.results
         out.mkdir(parents=True, exist_ok=True)
@@ -211,6 +212,10 @@ class Node:
             return NOT_UNDERSTOOD, str(error)
         if source.SOPClassUID != event.request.AffectedSOPClassUID:
             return MISMATCH, "not of the SOP class it was announced as"
+        try:
+            check_header(source, self._rendering)
+        except ImageError as error:
+            return REFUSED, str(error)
         try:
             receipt = self._worker.take(data)
         except Full:

@@ -25,6 +25,7 @@ from .derived import (
     NOT_FOR_CLINICAL_USE,
     charset,
     encoding,
+    frames_of,
     header_of,
     instance_uid,
     plain,
@@ -105,6 +106,8 @@ def make_picture(
         image = Dataset()
         image.ReferencedSOPClassUID = header.SOPClassUID
         image.ReferencedSOPInstanceUID = header.SOPInstanceUID
+        if frames := frames_of(source, bundle):
+            image.ReferencedFrameNumber = frames
         image.PurposeOfReferenceCodeSequence = [
             highdicom.sr.CodedConcept.from_code(codes.DCM.SourceImageForImageProcessingOperation)
         ]

@@ -121,8 +121,27 @@ def chosen_frame(frames: int, rendering: DicomRendering) -> int:
     return rendering.frame - 1
 
 
-def _header(file: BinaryIO) -> tuple[Dataset, BinaryIO, UID]:
-    """The header, the file standing at its pixel data, and the transfer syntax."""
+def whole_header(file: BinaryIO) -> Dataset:
+    """All that stands before the pixels, the patient's part too, within the bounds of :func:`read_dicom`.
+
+    Raises:
+        ImageError: damaged, or in a transfer syntax that is not read; the message names no patient.
+        MachineError: pydicom is not installed.
+    """
+    _quiet_pydicom()
+    token = _reading.set(True)
+    try:
+        return _header(cast("BinaryIO", _Counted(file)), keywords=None)[0]
+    except (ImageError, MachineError):
+        raise
+    except Exception as error:  # likewise
+        raise ImageError("is a damaged DICOM file; copy it again from its source") from error
+    finally:
+        _reading.reset(token)
+
+
+def _header(file: BinaryIO, keywords: tuple[str, ...] | None = KEYWORDS) -> tuple[Dataset, BinaryIO, UID]:
+    """The header, the file standing at its pixel data, and the transfer syntax; None reads the patient's part too."""
     try:
         from pydicom.datadict import tag_for_keyword
         from pydicom.filereader import read_dataset
@@ -140,7 +159,7 @@ def _header(file: BinaryIO) -> tuple[Dataset, BinaryIO, UID]:
         syntax.is_implicit_VR,
         syntax.is_little_endian,
         stop_when=lambda tag, vr, length: tag in _PIXEL_DATA,
-        specific_tags=[tag for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None],  # type: ignore[arg-type]
+        specific_tags=keywords and [tag for name in keywords if (tag := tag_for_keyword(name)) is not None],  # type: ignore[arg-type]
     )
     return header, file, syntax
 

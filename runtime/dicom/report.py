@@ -32,6 +32,7 @@ from .derived import (
     charset,
     code_value,
     encoding,
+    frames_of,
     header_of,
     instance_uid,
     plain,
@@ -76,7 +77,7 @@ def make_report(
         header = header_of(source)
         group = _answer_items(prediction, bundle)
         parameters = (f"bundle sha256={bundle.identity}", f"variant={prediction.variant}")
-        return _document(header, bundle, group, parameters, cautions, clinical, receipt)
+        return _document(header, frames_of(source, bundle), bundle, group, parameters, cautions, clinical, receipt)
 
 
 def make_refusal(source: Dataset, reason: str, bundle: Bundle, *, clinical: bool = False, receipt: str = "") -> Dataset:
@@ -98,7 +99,8 @@ def make_refusal(source: Dataset, reason: str, bundle: Bundle, *, clinical: bool
         status = [QualitativeEvaluation(codes.DCM.SummaryOfAnalyses, codes.DCM.NotAttempted)]
         comments = (f"No answer was given: {reason}",)
         group = {"qualitative_evaluations": status}
-        return _document(header, bundle, group, (f"bundle sha256={bundle.identity}",), comments, clinical, receipt)
+        parameters = (f"bundle sha256={bundle.identity}",)
+        return _document(header, frames_of(source, bundle), bundle, group, parameters, comments, clinical, receipt)
 
 
 def _answer_items(prediction: Prediction, bundle: Bundle) -> dict[str, Any]:
@@ -128,6 +130,7 @@ def _answer_items(prediction: Prediction, bundle: Bundle) -> dict[str, Any]:
 
 def _document(
     header: Dataset,
+    frames: list[int] | None,
     bundle: Bundle,
     group: dict[str, Any],
     parameters: tuple[str, ...],
@@ -141,7 +144,7 @@ def _document(
 
     made_by = version("medcompress")
     instance = instance_uid(header, bundle, KIND, receipt)
-    image = sr.SourceImageForMeasurementGroup(str(header.SOPClassUID), str(header.SOPInstanceUID))
+    image = sr.SourceImageForMeasurementGroup(str(header.SOPClassUID), str(header.SOPInstanceUID), frames)
     device = sr.DeviceObserverIdentifyingAttributes(
         uid("device", bundle.identity), MAKER, MAKER, f"{MAKER} {made_by}", bundle.identity
     )

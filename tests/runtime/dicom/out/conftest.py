@@ -1,0 +1,105 @@
+"""A radiograph as a scanner would send it, a bundle's record, and the tools of others that judge what we write."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("highdicom", reason="highdicom is not installed: pip install 'medcompress[dicom-out]'")
+pytest.importorskip("pynetdicom", reason="pynetdicom is not installed: pip install 'medcompress[dicom-out]'")
+
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from medcompress.runtime.bundle import Bundle, Manifest, Variant
+from medcompress.runtime.decision import Decision
+from medcompress.runtime.preprocessing import Preprocessing
+
+NAME, NUMBER = "MÜLLER^ANNA", "4711-SECRET"
+
+
+def radiograph(pixels: np.ndarray, **changes: Any) -> FileDataset:
+    """A computed radiograph of those grey levels (H, W), uint8, stored in 12 bits; a change to None leaves one out."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    values: dict[str, Any] = {
+        "SpecificCharacterSet": "ISO_IR 100",
+        "SOPClassUID": meta.MediaStorageSOPClassUID,
+        "SOPInstanceUID": meta.MediaStorageSOPInstanceUID,
+        "StudyInstanceUID": generate_uid(),
+        "SeriesInstanceUID": generate_uid(),
+        "PatientName": NAME,
+        "PatientID": NUMBER,
+        "PatientBirthDate": "19520229",
+        "PatientSex": "F",
+        "StudyDate": "20260102",
+        "StudyTime": "030405",
+        "StudyID": "S1",
+        "AccessionNumber": "A99",
+        "ReferringPhysicianName": "WARD^B",
+        "StudyDescription": "Chest",
+        "SeriesNumber": 1,
+        "InstanceNumber": 7,
+        "Modality": "CR",
+        "BodyPartExamined": "CHEST",
+        "PatientOrientation": ["L", "F"],
+        "BurnedInAnnotation": "NO",
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+        "HighBit": 11,
+        "PixelRepresentation": 0,
+        "WindowCenter": 2040.5,
+        "WindowWidth": 4081,
+    }
+    for keyword, value in (values | changes).items():
+        if value is not None:
+            setattr(dataset, keyword, value)
+    dataset.PixelData = (pixels.astype("<u2") * 16).tobytes()
+    return dataset
+
+
+@pytest.fixture
+def source(image: Path) -> FileDataset:
+    """One phantom radiograph in DICOM."""
+    return radiograph(np.asarray(Image.open(image).convert("L")))
+
+
+@pytest.fixture(scope="session")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Decision], Bundle]:
+    """A bundle's record, for reports: which classes it answers, and its identity."""
+
+    def made(decision: Decision) -> Bundle:
+        variant = Variant("onnxruntime-fp32", "onnxruntime", "fp32", ("model.onnx",))
+        manifest = Manifest(
+            3, "", "pass", "", variant.name, variant.name, 1, decision, Preprocessing((48, 48)), (variant,), {}, {}
+        )
+        return Bundle(Path(), manifest, "ab" * 32)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[..., str]:
+    """Run a command-line tool of Debian's dcmtk or dicom3tools; its stdout and stderr. Skips where it is absent."""
+
+    def run(*command: str | Path) -> str:
+        if shutil.which(str(command[0])) is None:
+            pytest.skip(f"{command[0]} is not installed (Debian: apt-get install dcmtk dicom3tools)")
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, errors="replace", timeout=60)
+        return done.stdout + done.stderr
+
+    return run
