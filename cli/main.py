@@ -37,6 +37,8 @@ COMMANDS = {
     "results": "Print the published table from stored reports.",
     "verify": "Check a bundle's files, and every variant on this machine.",
     "doctor": "Say what this machine runs, how fast, what is wrong and how to mend it.",
+    "keys": "Make a key pair for signing bundles.",
+    "sign": "Sign a bundle, for kiosks that open no other.",
     "audit": "Check an audit log, note its head, find an image in it.",
     "inspect": "Say what a checkpoint, ONNX file or bundle is.",
 }

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,6 +23,9 @@ from .hardware import Cpu, this_cpu
 from .records import from_json, to_json, write_whole
 from .state import state_folder
 from .variants import by_preference
+
+if TYPE_CHECKING:
+    from .trial import Trial
 
 SCHEMA = 1
 _MAX_BYTES = 1024 * 1024
@@ -53,10 +57,7 @@ def place(bundle: Bundle, threads: int) -> Placement | None:
     """What is remembered, or measured now and remembered; None where nothing runs."""
     from .trial import measure
 
-    known = remembered(bundle, threads)
-    if known is not None:
-        return known
-    return remember(bundle, threads, {t.check.name: t.p50_ms for t in measure(bundle, threads) if t.p50_ms})
+    return remembered(bundle, threads) or remember(bundle, threads, measure(bundle, threads))
 
 
 def remembered(bundle: Bundle, threads: int) -> Placement | None:
@@ -72,16 +73,19 @@ def remembered(bundle: Bundle, threads: int) -> Placement | None:
     return found if (found.schema, found.bundle, found.cpu, found.engines, found.threads) == same else None
 
 
-def remember(bundle: Bundle, threads: int, ms: Mapping[str, float]) -> Placement | None:
-    """Keep what was measured for this machine; where its disk is read-only or full, for this process alone.
+def remember(bundle: Bundle, threads: int, trials: Sequence[Trial]) -> Placement | None:
+    """Keep what was measured for this machine; None where nothing ran.
 
-    Args:
-        ms: variant -> median of one inference, of those that run here; None is kept of none.
+    Where the disk is read-only or full it is for this process alone; so it is where a variant is damaged, which may be
+    the fastest once the bundle is whole again.
     """
+    ms = {trial.check.name: trial.p50_ms for trial in trials if trial.p50_ms is not None}
     if not ms:
         return None
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    placement = Placement(SCHEMA, bundle.identity, this_cpu(), installed_engines(), threads, at, dict(ms))
+    placement = Placement(SCHEMA, bundle.identity, this_cpu(), installed_engines(), threads, at, ms)
+    if any(trial.check.damaged for trial in trials):
+        return placement
     try:
         path = _file(bundle, threads)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ class VariantCheck(msgspec.Struct, frozen=True):
         status: ``ok``, or why it is not run here.
         golden_error: largest logit difference over all golden vectors, as a share of the largest logit.
         executed: engine, device, precision and threads that really ran.
+        damaged: one of its files is missing or was changed.
     """
 
     name: str
@@ -29,6 +30,7 @@ class VariantCheck(msgspec.Struct, frozen=True):
     status: str
     golden_error: float | None = None
     executed: Executed | None = None
+    damaged: bool = False
 
 
 class SelfTest(msgspec.Struct, frozen=True):
@@ -100,7 +102,7 @@ def check_variant(bundle: Bundle, golden: Golden, variant: Variant, threads: int
     try:
         engine, error = start_variant(bundle, golden, variant, threads, count=len(golden.inputs))
     except (BundleError, EngineError) as why:
-        return VariantCheck(variant.name, False, str(why)), None
+        return VariantCheck(variant.name, False, str(why), damaged=isinstance(why, BundleError)), None
     return VariantCheck(variant.name, True, "ok", error, engine.executed), engine
 
 

@@ -70,7 +70,7 @@ def measure(bundle: Bundle, threads: int) -> tuple[Trial, ...]:
 
 def _turn(bundle: Bundle, name: str, threads: int) -> Trial:
     # -P: a json.py that lies in the current folder is not to be run in place of Python's own.
-    command = [sys.executable, "-P", "-m", __spec__.name, str(bundle.folder.resolve()), name, str(threads)]
+    command = [sys.executable, "-P", "-m", __spec__.name, str(bundle.folder), name, str(threads)]
     try:
         ended = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
