@@ -5,8 +5,11 @@
     variants/...         the compressed forms
     calibration.json     sha256 of the pixels each INT8 form was calibrated with
     ranges.json          how the values of every tensor were distributed over those images
+    explanations/...     what heat maps are made with
     golden.npz           a few inputs with each variant's outputs: the self-test of the machine that will run it
     report.json, report.html, report.md, model_card.md
+
+    signatures/...       of manifest.json, see :mod:`medcompress.runtime.signing`: the only files it does not list
 
 A file is hashed just before it is opened: the folder is to be writable by nobody while it is in use.
 """
@@ -14,9 +17,13 @@ A file is hashed just before it is opened: the folder is to be writable by nobod
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +31,7 @@ import msgspec
 
 from .decision import Decision
 from .errors import BundleError, InputError
+from .plain_files import keeps_weights_elsewhere, mark, open_plain, read_plain
 from .preprocessing import Preprocessing
 from .records import from_json, to_json, write_whole
 
@@ -35,10 +43,36 @@ REFERENCE_FILE = "model.onnx"
 GOLDEN_FILE = "golden.npz"
 CALIBRATION_FILE = "calibration.json"
 RANGES_FILE = "ranges.json"
+SIGNATURES = "signatures"
+
+# Of the environment: the public key, or the folder of keys, every bundle must be signed with.
+TRUST = "MEDCOMPRESS_TRUST"
 
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+_MAX_FILES = 1000
+_MAX_VARIANTS = 100
+# No classifier's weights are longer; longer ones would take minutes to hash.
+_MAX_FILE_BYTES = 4 * 1024**3
 # Letters, digits, '.', '_' and '-' in at most three folders; no part starts with a dot, so none climbs out.
 _SAFE_NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/){0,3}[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+class Explanation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How heat maps of a variant's answers are made, see :mod:`medcompress.runtime.explanation`.
+
+    Attributes:
+        graph: file of the bundle: an ONNX graph from the tensors, each of one image, and the class to the map.
+        tensors: of the variant's model, by name, the feature maps first.
+        grid: (height, width) of the feature maps.
+        off: of the heat maps of the golden inputs, largest difference from those torch makes of the network.
+        method: what they are.
+    """
+
+    graph: str
+    tensors: tuple[str, ...]
+    grid: tuple[int, int]
+    off: float
+    method: Literal["grad-cam"] = "grad-cam"
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,6 +85,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         files: of the bundle, the model first.
         requires: CPU features without which its answers, or its speed, are not those that were measured.
         figures: measured on the build machine, on the test split: auroc, sensitivity, p50_ms, ...
+        explanation: None where its answers cannot be explained.
     """
 
     name: str
@@ -59,6 +94,12 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: tuple[str, ...]
     requires: tuple[str, ...] = ()
     figures: dict[str, float | None] = {}
+    explanation: Explanation | None = None
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """Every file of the bundle that it names."""
+        return (*self.files, *([self.explanation.graph] if self.explanation else []))
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,8 +119,8 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Size in bytes and sha256 of one file of the bundle."""
 
-    size: Annotated[int, msgspec.Meta(ge=0)]
-    sha256: str
+    size: Annotated[int, msgspec.Meta(ge=0, le=_MAX_FILE_BYTES)]
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,15 +157,21 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
+        if len(names) > _MAX_VARIANTS:
+            raise ValueError(f"there are {len(names)} variants, at most {_MAX_VARIANTS} are made")
         if len(set(names)) != len(names) or not {self.chosen, self.reference} <= set(names):
             raise ValueError("the variants' names repeat, or the chosen one or the reference is not among them")
         unsafe = [name for name in self.files if not _SAFE_NAME.fullmatch(name)]
         if unsafe:
             raise ValueError(f"a file of the bundle is named {unsafe[0]!r}, which may lead outside it")
+        # Windows and macOS would write one over the other.
+        if len({name.lower() for name in self.files}) != len(self.files) or len(self.files) > _MAX_FILES:
+            raise ValueError(f"two files' names differ by capitals only, or there are more than {_MAX_FILES} files")
         for variant in self.variants:
-            unlisted = [name for name in variant.files if name not in self.files]
+            unlisted = [name for name in variant.listed if name not in self.files]
             if self.files and (unlisted or not variant.files):
                 raise ValueError(f"variant {variant.name} names files that are not listed: {unlisted}")
+            _check_form(variant)
 
     def variant(self, name: str) -> Variant:
         """The variant of that name.
@@ -156,23 +203,96 @@ class Bundle(msgspec.Struct, frozen=True):
         Raises:
             BundleError: not listed, missing, a link, or changed since the bundle was written.
         """
-        entry = self.manifest.files.get(name)
-        if entry is None:
-            raise BundleError(f"{self.folder}: {name} is not listed in its manifest")
-        path = self.folder / name
-        # A link could lead to a file that is swapped after it was checked, or outside the bundle.
-        if any(part.is_symlink() for part in (path, *path.parents[: name.count("/")])):
-            raise BundleError(f"{path}: is a link; a bundle holds plain files only, copy it again")
+        path, _ = self._look(name)
+        self._refuse_weights_elsewhere([path])
+        return path
+
+    @contextmanager
+    def checked(self, names: Sequence[str]) -> Iterator[list[Path]]:
+        """The paths of listed files, for others to open inside the block.
+
+        Raises:
+            BundleError: as :meth:`check`; and at the end of the block, where a file was written to or exchanged
+                between its hash and that end: what was opened is then not to be used.
+        """
+        before = [self._look(name) for name in names]
+        paths = [path for path, _ in before]
+        found: list[Exception] = []
+        # While an engine loads: 9 ms of a ResNet-50 in INT8 on one core, and none on two.
+        search = threading.Thread(target=_kept, args=(found, self._refuse_weights_elsewhere, paths))
+        search.start()
         try:
-            if path.stat().st_size != entry.size:
-                raise BundleError(f"{path}: has another size than was written; copy the bundle again")
-            with path.open("rb") as file:
+            yield paths
+        finally:
+            search.join()
+        if found:
+            raise found[0]
+        for path, seen in before:
+            try:
+                with open_plain(path) as file:
+                    now = mark(file)
+            except OSError as error:
+                raise BundleError(f"{path}: was taken away while it was opened ({error.strerror})") from error
+            if now != seen:
+                raise BundleError(f"{path}: was changed while it was opened; let nobody write to a bundle in use")
+
+    def read(self, name: str, most: int) -> bytes:
+        """The bytes of a listed file: those that were hashed, whoever writes to it meanwhile.
+
+        Raises:
+            BundleError: as :meth:`check`, or longer than ``most`` bytes.
+        """
+        entry = self._entry(name)
+        path = self.folder / name
+        self._refuse_links(name)
+        if entry.size > most:
+            raise BundleError(f"{path}: is larger than {most} bytes, which none made by medcompress is")
+        try:
+            data = read_plain(path, entry.size)
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error.strerror}); copy the bundle again") from error
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise BundleError(f"{path}: was changed after the bundle was written; copy the bundle again")
+        return data
+
+    def _look(self, name: str) -> tuple[Path, tuple[int, ...]]:
+        """A checked file's path, and how it looked while it was hashed."""
+        entry = self._entry(name)
+        path = self.folder / name
+        self._refuse_links(name)
+        try:
+            with open_plain(path) as file:
+                seen = mark(file)
+                if os.fstat(file.fileno()).st_size != entry.size:
+                    raise BundleError(f"{path}: has another size than was written; copy the bundle again")
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise BundleError(f"{path}: cannot be read ({error.strerror}); copy the bundle again") from error
         if digest != entry.sha256:
             raise BundleError(f"{path}: was changed after the bundle was written; copy the bundle again")
-        return path
+        return path, seen
+
+    @staticmethod
+    def _refuse_weights_elsewhere(paths: Sequence[Path]) -> None:
+        for path in paths:
+            try:
+                elsewhere = path.suffix == ".onnx" and keeps_weights_elsewhere(path)
+            except OSError as error:
+                raise BundleError(f"{path}: cannot be read ({error.strerror}); copy the bundle again") from error
+            if elsewhere:
+                raise BundleError(f"{path}: keeps weights in other files, which no hash covers; make the bundle again")
+
+    def _entry(self, name: str) -> FileEntry:
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.folder}: {name} is not listed in its manifest")
+        return entry
+
+    def _refuse_links(self, name: str) -> None:
+        # A link could lead to a file that is swapped after it was checked, or outside the bundle.
+        path = self.folder / name
+        if any(part.is_symlink() for part in (path, *path.parents[: name.count("/")])):
+            raise BundleError(f"{path}: is a link; a bundle holds plain files only, copy it again")
 
     def check_files(self) -> None:
         """Hash every file.
@@ -188,22 +308,51 @@ class Bundle(msgspec.Struct, frozen=True):
         return sum(self.manifest.files[name].size for name in variant.files)
 
 
-def open_bundle(folder: str | Path) -> Bundle:
+def open_bundle(folder: str | Path, *, trust: str | Path | None = None) -> Bundle:
     """Read and validate a bundle's manifest; its other files are checked as they are read.
 
+    Args:
+        folder: of the bundle.
+        trust: a public key, or a folder of them: only a bundle signed with one of them is opened. None takes the
+            environment's ``MEDCOMPRESS_TRUST``; where that is not set either, signatures are not looked at.
+
     Raises:
-        BundleError: not a bundle, a damaged manifest, a newer schema, names that lead outside.
+        BundleError: not a bundle, a damaged manifest, a newer schema, names that lead outside, or not signed with a
+            trusted key.
+        InputError: ``trust`` holds no public key.
+        MachineError: there is a key to check with and nothing to check it.
     """
     folder = Path(folder)
-    path = folder / MANIFEST
+    data = read_manifest(folder)
+    trust = trust or os.environ.get(TRUST)
+    if trust:
+        from .signing import check_signature
+
+        check_signature(folder, data, Path(trust))
+    return parse_manifest(folder, data)
+
+
+def read_manifest(folder: Path) -> bytes:
+    """The bytes of a bundle's manifest.
+
+    Raises:
+        BundleError: there is none that can be read.
+    """
     try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise BundleError(f"{path}: is larger than a manifest can be; copy the bundle again")
-        data = path.read_bytes()
+        return read_plain(folder / MANIFEST, _MAX_MANIFEST_BYTES)
     except OSError as error:
         raise BundleError(
             f"{folder}: is not a bundle (no readable {MANIFEST}); make one with: medcompress optimize"
         ) from error
+
+
+def parse_manifest(folder: Path, data: bytes) -> Bundle:
+    """Validate the bytes of a manifest.
+
+    Raises:
+        BundleError: see :func:`open_bundle`.
+    """
+    path = folder / MANIFEST
     # Only the number is read first: the fields of a newer schema are not ours to judge.
     schema = from_json(data, _Versioned, str(path), BundleError).schema
     if schema not in _READ:
@@ -212,18 +361,49 @@ def open_bundle(folder: str | Path) -> Bundle:
             f"{'update medcompress' if schema > SCHEMA else 'make the bundle again'}"
         )
     manifest = from_json(data, Manifest, str(path), BundleError)
+    try:
+        json.loads(data, object_pairs_hook=_refuse_twice)
+    except ValueError as error:
+        raise BundleError(
+            f"{path}: {error}, and another reader may take the other one; make the bundle again"
+        ) from error
     if not manifest.files:
         raise BundleError(f"{path}: lists no files; the bundle was not finished, make it again")
     return Bundle(folder, manifest, hashlib.sha256(data).hexdigest())
 
 
+def _kept(found: list[Exception], check: Callable[[Sequence[Path]], None], paths: Sequence[Path]) -> None:
+    try:
+        check(paths)
+    except Exception as error:  # raised again by the thread that waits
+        found.append(error)
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in pairs}) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"holds {next(key for key in keys if keys.count(key) > 1)!r} twice")
+
+
+def _check_form(variant: Variant) -> None:
+    """An engine looks for what a model lacks beside it, by name: every file it may open is to be listed."""
+    ends = tuple(name.rpartition(".")[2] for name in variant.files)
+    allowed = {"onnxruntime": [("onnx",)], "openvino": [("onnx",), ("xml", "bin")]}.get(variant.engine, [ends])
+    same = {name.rpartition(".")[0] for name in variant.files}
+    if variant.files and (ends not in allowed or len(same) > 1):
+        raise ValueError(f"variant {variant.name} is not of a form {variant.engine} opens: {list(variant.files)}")
+    if variant.explanation and not variant.explanation.graph.endswith(".onnx"):
+        raise ValueError(f"the explanation of variant {variant.name} is no ONNX graph")
+
+
 def seal(folder: Path, manifest: Manifest) -> Manifest:
-    """List and hash every file of ``folder`` and write the manifest, last.
+    """List and hash every file of ``folder`` and write the manifest, last. Older signatures do not hold any more.
 
     Raises:
         OSError: the disk is full or read-only.
     """
     files: dict[str, FileEntry] = {}
+    shutil.rmtree(folder / SIGNATURES, ignore_errors=True)
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

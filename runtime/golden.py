@@ -22,7 +22,10 @@ from .preprocessing import Preprocessing
 # Largest difference of a logit, as a share of the largest logit (at least 1). On the build machine it is 0; how far two
 # faithful CPUs differ by rounding was not measured yet, so these are chosen, not found.
 TOLERANCE = {"fp32": 0.001, "bf16": 0.03, "int8": 0.05, "int8-bf16": 0.05}
+_MAX_INPUTS = 16
+# Of the file, and of what it holds beside images.
 _MAX_BYTES = 256 * 1024 * 1024
+_REST_BYTES = 16 * 1024 * 1024
 # Grey levels two versions of Pillow's JPEG decoder and resize may differ by.
 PIXEL_TOLERANCE = 2
 
@@ -35,12 +38,15 @@ class Golden(msgspec.Struct, frozen=True):
         logits: variant name -> (N, classes), as measured on the build machine.
         picture: a synthetic JPEG, the file's bytes.
         rendered: what :meth:`Preprocessing.render` made of it on the build machine.
+        maps: variant name -> (N, height, width), see :func:`medcompress.runtime.explanation.weigh_all`; without those
+            that hold no explanation.
     """
 
     inputs: npt.NDArray[np.uint8]
     logits: Mapping[str, npt.NDArray[np.float32]]
     picture: bytes
     rendered: npt.NDArray[np.uint8]
+    maps: Mapping[str, npt.NDArray[np.float32]] = {}
 
     def to_bytes(self) -> bytes:
         """As the bytes of an npz file."""
@@ -52,6 +58,7 @@ class Golden(msgspec.Struct, frozen=True):
             rendered=self.rendered,
             allow_pickle=False,
             **{f"logits-{name}": values for name, values in self.logits.items()},
+            **{f"map-{name}": values for name, values in self.maps.items()},
         )
         return buffer.getvalue()
 
@@ -62,14 +69,20 @@ def read_golden(bundle: Bundle) -> Golden:
     Raises:
         BundleError: missing, changed, or not of the bundle's shapes.
     """
-    path = bundle.check(GOLDEN_FILE)
+    path = bundle.folder / GOLDEN_FILE
+    data = io.BytesIO(bundle.read(GOLDEN_FILE, _MAX_BYTES))
+    height, width = bundle.manifest.preprocessing.size
+    most = 3 * height * width * (_MAX_INPUTS + 1) + _REST_BYTES
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _MAX_BYTES:
+        with zipfile.ZipFile(data) as archive:
+            entries = archive.infolist()
+            # Three arrays, and two of each variant; none is read beyond the size the archive says.
+            if sum(entry.file_size for entry in entries) > most or len(entries) > 3 + 2 * len(bundle.manifest.variants):
                 raise ValueError("it unpacks to more than golden vectors can be")
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(data, allow_pickle=False) as stored:
             logits = {name.removeprefix("logits-"): stored[name] for name in stored if name[:7] == "logits-"}
-            golden = Golden(stored["inputs"], logits, stored["picture"].tobytes(), stored["rendered"])
+            maps = {name.removeprefix("map-"): stored[name] for name in stored if name[:4] == "map-"}
+            golden = Golden(stored["inputs"], logits, stored["picture"].tobytes(), stored["rendered"], maps)
     except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise a dozen kinds
         raise BundleError(f"{path}: is not a set of golden vectors ({error}); make the bundle again") from error
     manifest = bundle.manifest
@@ -82,7 +95,8 @@ def read_golden(bundle: Bundle) -> Golden:
         or shape[:2] != manifest.preprocessing.size
         or len(shape) != (3 if manifest.preprocessing.colour == "rgb" else 2)
         or any(values.shape != (*count, len(manifest.decision.classes)) for values in logits.values())
-        or any(values.dtype != np.float32 for values in logits.values())
+        or any(values.dtype != np.float32 for values in (*logits.values(), *maps.values()))
+        or any(values.ndim != 3 or values.shape[:1] != count for values in maps.values())
     ):
         raise BundleError(f"{path}: its shapes are not those of the model; make the bundle again")
     return golden

@@ -188,7 +188,12 @@ class Predictor:
 
 
 def load(
-    folder: str | Path, *, variant: str | None = None, threads: int | None = None, measure: bool = False
+    folder: str | Path,
+    *,
+    variant: str | None = None,
+    threads: int | None = None,
+    measure: bool = False,
+    trust: str | Path | None = None,
 ) -> Predictor:
     """Open a bundle and load the best of its variants that this machine runs faithfully.
 
@@ -201,12 +206,14 @@ def load(
         variant: run this one or none.
         threads: for one inference; None takes the number the bundle was measured with.
         measure: where nothing was measured here yet, measure now, some seconds, and remember it for this machine.
+        trust: a public key, or a folder of them, the bundle must be signed with; see
+            :func:`medcompress.runtime.bundle.open_bundle`.
 
     Raises:
-        BundleError: damaged, changed or of a newer schema; of damaged variants only where no other runs here.
+        BundleError: not signed with a trusted key, damaged, changed or of a newer schema; of damaged variants only where no other runs here.
         EngineError: no variant runs here; the message says why for each.
     """
-    bundle = open_bundle(folder)
+    bundle = open_bundle(folder, trust=trust)
     manifest = bundle.manifest
     golden = read_golden(bundle)
     off = pixel_error(golden, manifest.preprocessing)

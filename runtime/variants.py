@@ -113,8 +113,8 @@ def start_variant(bundle: Bundle, golden: Golden, variant: Variant, threads: int
     lacks = this_cpu().lacks(variant.requires)
     if lacks:
         raise EngineError(f"needs a CPU with {', '.join(lacks)}, this one is {this_cpu().kind}")
-    files = [bundle.check(name) for name in variant.files]
-    engine = load_engine(variant.engine, files, variant.precision, threads)
+    with bundle.checked(variant.files) as files:
+        engine = load_engine(variant.engine, files, variant.precision, threads)
     if "vnni" in variant.requires and variant.engine == "onnxruntime" and not adds_exactly():
         engine.close()
         raise EngineError("its 8-bit weights need sums of 32 bits, and this CPU cuts them off at 16, whatever it says")
