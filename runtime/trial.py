@@ -4,7 +4,7 @@ Engines that share a process disturb each other's timing (idle thread pools spin
 process along. One process lives at a time, so a small machine needs no more memory than the largest variant does. The
 variants take turns, and those that turn out slow have one turn alone.
 
-    python -P -m medcompress.runtime.trial BUNDLE VARIANT THREADS
+    python -P -m medcompress.runtime.trial BUNDLE IDENTITY VARIANT THREADS
 
 is one turn, and prints its :class:`Trial` as JSON, on the last line.
 """
@@ -70,7 +70,7 @@ def measure(bundle: Bundle, threads: int) -> tuple[Trial, ...]:
 
 def _turn(bundle: Bundle, name: str, threads: int) -> Trial:
     # -P: a json.py that lies in the current folder is not to be run in place of Python's own.
-    command = [sys.executable, "-P", "-m", __spec__.name, str(bundle.folder), name, str(threads)]
+    command = [sys.executable, "-P", "-m", __spec__.name, str(bundle.folder), bundle.identity, name, str(threads)]
     try:
         ended = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=_LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -87,8 +87,10 @@ def _failed(name: str, why: str) -> Trial:
     return Trial(VariantCheck(name, False, why))
 
 
-def _one_turn(folder: Path, name: str, threads: int) -> Trial:
+def _one_turn(folder: Path, identity: str, name: str, threads: int) -> Trial:
     bundle = open_bundle(folder)
+    if bundle.identity != identity:
+        return _failed(name, f"{folder} is another bundle than was opened; load it again")
     golden = read_golden(bundle)
     check, engine = check_variant(bundle, golden, bundle.manifest.variant(name), threads)
     if engine is None:
@@ -104,5 +106,5 @@ def _one_turn(folder: Path, name: str, threads: int) -> Trial:
 
 
 if __name__ == "__main__":
-    found = _one_turn(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    found = _one_turn(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]))
     sys.stdout.write("\n" + msgspec.json.encode(found).decode() + "\n")

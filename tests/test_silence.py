@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from medcompress.runtime.bundle import open_bundle
 
 # Every Python-level way out is barred; what native code queues for an upload it leaves in the home folder.
 GUARD = """
@@ -19,6 +22,18 @@ def barred(*arguments, **options):
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = barred
 """
 
+
+# What the system is asked for cannot be hidden from it: native code and child processes are seen too.
+TRACED = ("strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=%network", "-e", "signal=none", "-o")
+ANSWERED = """
+import sys
+from medcompress.runtime import load
+bundle, image, *variants = sys.argv[1:]
+for name in variants:
+    predictor = load(bundle, variant=name)
+    assert predictor.predict(image).variant == name
+predictor.self_test()
+"""
 
 TRACKED = """
 import sys
@@ -60,6 +75,30 @@ def test_nothing_leaves_the_machine(
     assert not barred.exists(), barred.read_text()
     left = [path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()]
     assert [name for name in left if "matplotlib" not in name] == [], "it keeps a list of the fonts"
+
+
+def _network_calls(arguments: list[str], trace: Path) -> list[str]:
+    """Every system call of the network's that a Python process and its children make."""
+    command = [*TRACED, str(trace), sys.executable, "-P", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "ptrace" in done.stderr and not trace.read_text():
+        pytest.skip(f"strace may not trace here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    return trace.read_text().splitlines()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace (Debian: apt-get install strace)")
+def test_no_socket_is_opened_by_either_engine_nor_by_what_tries_them(
+    pristine_bundle: Path, image: Path, tmp_path: Path
+) -> None:
+    trace, bundle = tmp_path / "trace", str(pristine_bundle)
+    seen = _network_calls(["-c", "import socket; socket.socket(socket.AF_UNIX)"], trace)
+    assert any("socket(" in line for line in seen), "a socket would be seen"
+    variants = ["onnxruntime-int8-avx2", "openvino-int8-avx2"]
+    assert _network_calls(["-c", ANSWERED, bundle, str(image), *variants], trace) == []
+    assert _network_calls(["-m", "medcompress.cli.main", "predict", bundle, str(image)], trace) == []
+    trial = ["-m", "medcompress.runtime.trial", bundle, open_bundle(bundle).identity, variants[1], "1"]
+    assert _network_calls(trial, trace) == []
 
 
 def test_what_is_tracked_stays_on_the_machine(checkpoint: Path, tmp_path: Path) -> None:
