@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from .documents import as_json_option, print_json
+
+if TYPE_CHECKING:
+    from ..runtime.bundle import Bundle
+    from ..runtime.predictor import Prediction
 
 
 @click.command("predict")
@@ -14,8 +19,20 @@ from .documents import as_json_option, print_json
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--variant", help="Run this variant or none; by default the best this machine runs.")
 @click.option("--threads", type=click.IntRange(1, 256), help="For one inference; by default what was measured.")
+@click.option(
+    "--dicom-out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for each answer as a DICOM structured report; the images are DICOM files then.",
+)
 @as_json_option
-def command(bundle: Path, images: tuple[Path, ...], variant: str | None, threads: int | None, as_json: bool) -> int:
+def command(
+    bundle: Path,
+    images: tuple[Path, ...],
+    variant: str | None,
+    threads: int | None,
+    dicom_out: Path | None,
+    as_json: bool,
+) -> int:
     """Answer for IMAGES with BUNDLE. An image that is refused does not keep the others from an answer; exit code 2."""
     import warnings
 
@@ -23,6 +40,8 @@ def command(bundle: Path, images: tuple[Path, ...], variant: str | None, threads
     from ..runtime.predictor import load
     from .documents import Answer, Predicted
 
+    if dicom_out:
+        prepare_folder(dicom_out, images)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # said below, in our own form
         predictor = load(bundle, variant=variant, threads=threads)
@@ -35,6 +54,8 @@ def command(bundle: Path, images: tuple[Path, ...], variant: str | None, threads
     for image in images:
         try:
             found = predictor.predict(image)
+            if dicom_out:
+                write_dicom(dicom_out, image, found, predictor.bundle)
         except ImageError as error:
             results.append(Answer(str(image), error=str(error)))
             click.echo(f"error: {error}", err=True)
@@ -51,3 +72,39 @@ def command(bundle: Path, images: tuple[Path, ...], variant: str | None, threads
     if as_json:
         print_json(Predicted(str(bundle), name, ran, predictor.setbacks, tuple(results)))
     return 2 if any(result.error for result in results) else 0
+
+
+def prepare_folder(folder: Path, images: tuple[Path, ...]) -> None:
+    """Make the folder of --dicom-out, and see that no two results would have one name.
+
+    Raises:
+        InputError: they would.
+        MachineError: a package is missing.
+    """
+    from ..runtime.dicom.derived import keep_names_out_of_logs, require_highdicom
+    from ..runtime.errors import InputError
+
+    require_highdicom()
+    keep_names_out_of_logs()
+    twice = {image.stem for image in images if sum(image.stem == other.stem for other in images) > 1}
+    if twice:
+        raise InputError(f"several images are called {min(twice)}, and so would their reports be; give them one by one")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_dicom(folder: Path, image: Path, found: Prediction, bundle: Bundle) -> None:
+    """The answer as DICOM files named after the image.
+
+    Raises:
+        ImageError: the image is no DICOM file, or its header is too damaged.
+    """
+    from ..runtime.dicom.answering import encode_answer, read_header
+    from ..runtime.errors import ImageError
+    from ..runtime.records import write_whole
+
+    try:
+        results = encode_answer(read_header(image), found, bundle, None)
+    except ImageError as error:
+        raise ImageError(f"{image}: {error}") from error
+    for kind, data in results.items():
+        write_whole(folder / f"{image.stem}-{kind}.dcm", data)

@@ -36,8 +36,8 @@ from .worker import Full, Worker
 OUT_OF_RESOURCES, MISMATCH, NOT_UNDERSTOOD, REFUSED = 0xA700, 0xA900, 0xC000, 0xC100
 _ASSOCIATIONS = 8
 _PDU = 131072
-# Seconds a peer may be silent, and a dialogue may go on after the stop.
-_SILENCE, _FAREWELL = 60, 5.0
+# Seconds a peer may be silent, may take to say who it is, and may go on after the stop.
+_SILENCE, _INTRODUCTION, _FAREWELL = 60, 10, 5.0
 
 
 class NodeSettings(msgspec.Struct, frozen=True):
@@ -131,7 +131,7 @@ class Node:
         entity.require_calling_aet = list(settings.callers)
         entity.maximum_associations = _ASSOCIATIONS
         entity.maximum_pdu_size = _PDU
-        entity.network_timeout = _SILENCE
+        entity.network_timeout, entity.acse_timeout = _SILENCE, _INTRODUCTION
         entity.add_supported_context("1.2.840.10008.1.1")  # Verification: C-ECHO
         for kind in image_kinds():
             entity.add_supported_context(kind, readable_syntaxes())
@@ -154,10 +154,12 @@ class Node:
 
     def stop(self) -> None:
         """Listen no more, finish what is under way; what waits stays on the disk for the next start."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         self._server.shutdown()
         end = time.monotonic() + _FAREWELL
-        while self._entity.active_associations and time.monotonic() < end:
+        while any(peer.is_established for peer in self._entity.active_associations) and time.monotonic() < end:
             time.sleep(0.05)
         self._entity.shutdown()
         self._worker.stop(_SILENCE)

@@ -53,7 +53,6 @@ def make_report(
     prediction: Prediction,
     bundle: Bundle,
     *,
-    cautions: tuple[str, ...] = (),
     clinical: bool = False,
     receipt: str = "",
 ) -> Dataset:
@@ -61,9 +60,8 @@ def make_report(
 
     Args:
         source: the image's data set; its pixels are not needed.
-        prediction: the answer.
+        prediction: the answer, its cautions among it.
         bundle: that answered.
-        cautions: what is to be said beside the answer, a sentence each.
         clinical: leave "NOT FOR CLINICAL USE" out of the series description and of the content: whoever runs this
             model on patients says by it that it is approved for that.
         receipt: names this answering of the image: with the same one, the report gets the same UID.
@@ -77,7 +75,9 @@ def make_report(
         header = header_of(source)
         group = _answer_items(prediction, bundle)
         parameters = (f"bundle sha256={bundle.identity}", f"variant={prediction.variant}")
-        return _document(header, frames_of(source, bundle), bundle, group, parameters, cautions, clinical, receipt)
+        return _document(
+            header, frames_of(source, bundle), bundle, group, parameters, prediction.cautions, clinical, receipt
+        )
 
 
 def make_refusal(source: Dataset, reason: str, bundle: Bundle, *, clinical: bool = False, receipt: str = "") -> Dataset:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,16 @@ def radiograph(pixels: np.ndarray, **changes: Any) -> FileDataset:
             setattr(dataset, keyword, value)
     dataset.PixelData = (pixels.astype("<u2") * 16).tobytes()
     return dataset
+
+
+@pytest.fixture(autouse=True)
+def loud_again() -> Iterator[None]:
+    """A node silences the DICOM packages for its process; here that is the process of all tests."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom", "pynetdicom")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture

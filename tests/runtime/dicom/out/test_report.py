@@ -25,7 +25,8 @@ FINDINGS = Decision("multilabel", ("Effusion", "Nodule", "Masse é"), thresholds
 
 def prediction(decision: Decision, *probabilities: float, labels: tuple[str, ...]) -> Prediction:
     named = dict(zip(decision.classes, probabilities, strict=True))
-    return Prediction(labels[0] if labels else None, labels, named, {}, "onnxruntime-fp32")
+    cautions = ("it was compressed with loss",)
+    return Prediction(labels[0] if labels else None, labels, named, {}, "onnxruntime-fp32", cautions)
 
 
 def again(report: Dataset) -> ComprehensiveSR:
@@ -46,7 +47,7 @@ def binary(source: Dataset, record: Callable[[Decision], Bundle]) -> Callable[..
 
 
 def test_the_answer_reads_back(source: Dataset, binary: Callable[..., Dataset]) -> None:
-    report = again(binary(cautions=("it was compressed with loss",)))
+    report = again(binary())
     (group,) = report.content.get_image_measurement_groups()
     assert group.finding_type.meaning == "VIRAL PNEUMONIA OF THE LUNG"
     measured = {m.name.meaning: (m.value, m.unit.value) for m in group.get_measurements()}
@@ -169,7 +170,7 @@ def test_dcmtk_reads_it_and_dicom3tools_finds_no_error(
 ) -> None:
     answer = prediction(FINDINGS, 0.3, 0.1, 0.9, labels=("Masse é", "Effusion"))
     reports = {
-        "answer": binary(cautions=("a caution",)),
+        "answer": binary(),
         "findings": make_report(source, answer, record(FINDINGS)),
         "refusal": make_refusal(source, "it is all black", record(BINARY)),
     }
