@@ -89,9 +89,11 @@ def choose(
         )
     if accepted and fastest in open_:
         reason += f" It is not shown to be as good, and was accepted on the maker's word: {_why(fastest)}."
-    refused = [row for row in tried if row not in let_through]
-    if refused:
-        reason += f" Refused: {', '.join(row.name for row in refused)}."
+    left = [row for row in tried if row not in let_through]
+    for told, here in (("Refused", True), ("Not run here", False)):
+        names = [row.name for row in left if (row.state != "not run here") == here]
+        if names:
+            reason += f" {told}: {', '.join(names)}."
     return Choice(verdict, accepted, fastest.name, kept, reason)
 
 

@@ -49,6 +49,11 @@ def test_the_fastest_that_passed_is_chosen() -> None:
     assert "openvino-int8-vnni" not in found.kept
 
 
+def test_what_this_cpu_does_not_run_was_not_refused() -> None:
+    found = choice(rows(openvino_bf16=("not run here: needs bf16", None), openvino_int8_vnni=("fail: x", 1.0)))
+    assert found.reason.endswith("Refused: openvino-int8-vnni. Not run here: openvino-bf16.")
+
+
 COMPRESSED = (
     "openvino_bf16",
     "onnxruntime_int8_vnni",
