@@ -4,6 +4,7 @@
     ├── GateError        1  the gate said no: nothing compressed was shown to be as good
     ├── InputError       2  wrong usage or input
     │   ├── ImageError       an image that cannot be read, or that is refused
+    │   │   └── ImageRefused     ... because it is not of the kind the model was made for
     │   ├── BundleError      a bundle that is damaged, tampered with, or too new
     │   ├── CheckpointError  a checkpoint that is not one, or is not ours
     │   └── DataError        a data set that cannot be used as asked
@@ -39,6 +40,10 @@ class InputError(MedcompressError):
 
 class ImageError(InputError):
     """An image that cannot be read, or that is refused; the message names it."""
+
+
+class ImageRefused(ImageError):
+    """An image that can be read, and is not of the kind the model was made for."""
 
 
 class BundleError(InputError):

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from ..errors import ImageError
+from ..errors import ImageRefused
 
 Action: TypeAlias = Literal["refuse", "flag", "ignore"]
 
@@ -87,7 +87,7 @@ def judge(policy: DicomPolicy, origin: Origin, windowed: bool) -> tuple[str, ...
         windowed: whether its grey levels are shown as the file, or the model, says.
 
     Raises:
-        ImageError: the policy refuses it.
+        ImageRefused: the policy refuses it.
     """
     modality, body_part = _said(origin.modality), _said(origin.body_part)
     wanted = " or ".join(policy.modalities)
@@ -124,7 +124,7 @@ def judge(policy: DicomPolicy, origin: Origin, windowed: bool) -> tuple[str, ...
     ]
     refused = [words for action, applies, words in found if applies and action == "refuse"]
     if refused:
-        raise ImageError(f"is refused: {refused[0]}")
+        raise ImageRefused(f"is refused: {refused[0]}")
     return tuple(words for action, applies, words in found if applies and action == "flag")
 
 

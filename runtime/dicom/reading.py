@@ -69,7 +69,7 @@ def read_dicom(file: BinaryIO, name: str, rendering: DicomRendering) -> tuple[Im
     try:
         return _read(cast("BinaryIO", _Counted(file)), rendering)
     except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
+        raise type(error)(f"{name}: {error}") from error
     except MemoryError as error:
         raise ImageError(f"{name}: is too large for this machine's memory") from error
     except MachineError:

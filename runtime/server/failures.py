@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from ..errors import EngineError, ImageError, InputError, MedcompressError
+from ..errors import EngineError, ImageError, ImageRefused, InputError, MedcompressError
 from .answers import Error, Kind
 
 # RFC 9110, section 15; 499 is nginx's for a client that went away, and is only counted, never sent.
@@ -73,6 +73,8 @@ def failure_of(error: Exception) -> ServingError:
     """What a client is told of an error; one that nobody foresaw tells nothing of itself."""
     if isinstance(error, ServingError):
         return error
+    if isinstance(error, ImageRefused):
+        return ServingError("refused", str(error))
     if isinstance(error, ImageError):
         return ServingError("unreadable", str(error))
     if isinstance(error, InputError):

@@ -11,7 +11,9 @@ import numpy as np
 
 from ..bundle import Bundle, open_bundle
 from ..decision import Decision
+from ..dicom.policy import DicomPolicy
 from ..errors import EngineError, InputError
+from ..explanation import explained_class
 from ..golden import PIXEL_TOLERANCE, Golden, pixel_error, read_golden
 from ..predictor import Prediction, Predictor, load
 from .answers import ModelInfo
@@ -59,7 +61,11 @@ class Member:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # told by the log, as setbacks
             predictor = load(
-                self.bundle.folder, variant=settings.variant, threads=settings.threads, measure=settings.measure
+                self.bundle.folder,
+                variant=settings.variant,
+                threads=settings.threads,
+                measure=settings.measure,
+                trust=settings.trust,
             )
             found = predictor.self_test()
         self.damaged = found.damaged
@@ -111,6 +117,11 @@ class Model:
         return named if isinstance(named, str) and named else " / ".join(self.decision.classes)
 
     @property
+    def policy(self) -> DicomPolicy:
+        """Which DICOM files it takes: the first member's word, as all others refuse by their own."""
+        return self.members[0].bundle.manifest.preprocessing.dicom.policy
+
+    @property
     def identity(self) -> str:
         """Of the bundles that answer."""
         return "+".join(member.bundle.identity for member in self.members)
@@ -126,23 +137,49 @@ class Model:
         asked = {self.decision.positive} if self.decision.kind == "binary" else set(self.decision.classes)
         return {name: threshold for name, threshold in of.items() if threshold is not None and name in asked}
 
-    def combine(self, predictions: Sequence[Prediction]) -> tuple[dict[str, float], tuple[str, ...]]:
-        """The members' answers as one: mean probabilities (Lakshminarayanan et al. 2017, "Simple and scalable
-        predictive uncertainty estimation using deep ensembles", NIPS), and the classes answered, likeliest first.
+    def predict(self, data: bytes, explain: bool) -> list[Prediction]:
+        """The members' answers for one image, with heat maps where these are asked for and the bundle has them.
+
+        Raises:
+            ImageError: the image is refused.
+            EngineError: an engine fails, and no other variant could take over.
         """
+        return [_predict(member.predictor, data, explain) for member in self.members]
+
+    def combine(self, predictions: Sequence[Prediction]) -> Prediction:
+        """The members' answers as one: mean probabilities (Lakshminarayanan et al. 2017, "Simple and scalable
+        predictive uncertainty estimation using deep ensembles", NIPS), their times added up.
+
+        The heat map is the mean of those of the members that explain the class the ensemble explains.
+        """
+        first = predictions[0]
+        cautions = tuple(dict.fromkeys(each for found in predictions for each in found.cautions))
         if len(predictions) == 1:
-            return predictions[0].probabilities, predictions[0].labels
-        rows = np.array([[found.probabilities[name] for name in self.decision.classes] for found in predictions])
-        mean = rows.mean(axis=0)
+            return msgspec.structs.replace(first, cautions=cautions + self.cautions)
+        classes = self.decision.classes
+        mean = np.mean([[found.probabilities[name] for name in classes] for found in predictions], axis=0)
         answered = self.decision.answers(mean[None])[0]
-        labels = tuple(self.decision.classes[c] for c in np.argsort(-mean) if answered[c])
-        return {name: float(p) for name, p in zip(self.decision.classes, mean, strict=True)}, labels
+        labels = tuple(classes[c] for c in np.argsort(-mean) if answered[c])
+        explained = classes[explained_class(self.decision, mean)]
+        heats = [found.heat for found in predictions if found.heat is not None and found.explained == explained]
+        heats = [heat for heat in heats if heat.shape == heats[0].shape]
+        stages = dict.fromkeys(stage for found in predictions for stage in found.time_ms)
+        return Prediction(
+            label=labels[0] if labels else None,
+            labels=labels,
+            probabilities={name: float(p) for name, p in zip(classes, mean, strict=True)},
+            time_ms={stage: round(sum(found.time_ms.get(stage, 0.0) for found in predictions), 3) for stage in stages},
+            variant="+".join(found.variant for found in predictions),
+            cautions=cautions + self.cautions,
+            heat=np.mean(heats, axis=0) if heats else None,
+            explained=explained if heats else None,
+        )
 
     def info(self) -> ModelInfo:
         """For ``GET /model/info``."""
         manifests = [member.bundle.manifest for member in self.members]
         running = [member.predictor for member in self.members if member.started]
-        modalities, body_parts = made_for(self.members[0].bundle)
+        policy = self.policy
         return ModelInfo(
             name=self.name,
             task=self.task,
@@ -153,8 +190,8 @@ class Model:
             size=manifests[0].preprocessing.size,
             fit=manifests[0].preprocessing.fit,
             shorter_side=manifests[0].preprocessing.shorter_side,
-            modalities=modalities,
-            body_parts=body_parts,
+            modalities=policy.modalities,
+            body_parts=policy.body_parts,
             bundles=tuple(member.bundle.identity for member in self.members),
             members=tuple(member.name for member in self.members) if len(self.members) > 1 else (),
             variant=tuple(predictor.variant.name for predictor in running),
@@ -162,12 +199,6 @@ class Model:
             verdict=tuple(manifest.verdict for manifest in manifests),
             figures=running[0].variant.figures if len(self.members) == 1 and running else {},
         )
-
-
-def made_for(bundle: Bundle) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """DICOM modalities and body parts the bundle names, upper case; empty where it names none."""
-    dicom = getattr(bundle.manifest.preprocessing, "dicom", None)
-    return tuple(getattr(dicom, "modalities", ())), tuple(getattr(dicom, "body_parts", ()))
 
 
 def open_models(settings: Settings) -> dict[str, Model]:
@@ -182,7 +213,7 @@ def open_models(settings: Settings) -> dict[str, Model]:
         name, folder = _named(words)
         if name in members:
             raise InputError(f"two bundles are named {name}; name them: medcompress serve ONE=FOLDER OTHER=FOLDER")
-        members[name] = Member(name, open_bundle(folder))
+        members[name] = Member(name, open_bundle(folder, trust=settings.trust))
     models = {name: Model(name, (member,)) for name, member in members.items()}
     for words in settings.ensembles:
         name, separator, rest = words.partition("=")
@@ -201,6 +232,17 @@ def open_models(settings: Settings) -> dict[str, Model]:
 def members_of(models: Mapping[str, Model]) -> list[Member]:
     """Every bundle that is served, once."""
     return list({member.name: member for model in models.values() for member in model.members}.values())
+
+
+def _predict(predictor: Predictor, data: bytes, explain: bool) -> Prediction:
+    """Without a heat map where none can be made: an answer is worth more than its explanation."""
+    if explain and predictor.variant.explanation is not None:
+        try:
+            return predictor.predict(data, explain=True)
+        except EngineError:
+            found = predictor.predict(data)
+            return msgspec.structs.replace(found, cautions=(*found.cautions, "its heat map could not be made"))
+    return predictor.predict(data)
 
 
 def _named(words: str) -> tuple[str, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..dicom.reading import HEAD, is_dicom
 from .failures import ServingError
 from .models import Model
 
@@ -27,13 +28,36 @@ def narrow(models: Mapping[str, Model], name: str | None, task: str | None) -> l
     return [model for model in left if len(model.members) > 1 or model.name not in inner]
 
 
-def pick(models: list[Model]) -> Model:
-    """The one model that is left.
+def pick(models: list[Model], data: bytes) -> Model:
+    """The one model that is left, or that is made for such a DICOM file.
 
     Raises:
-        ServingError: ``ambiguous``: there are several; the message names them.
+        ServingError: ``ambiguous``: there are several, the message names them; ``refused``: none of them is.
+        ImageError: a DICOM file that cannot be read.
     """
+    if len(models) > 1 and is_dicom(data[:HEAD]):
+        models = _made_for(data, models)
     if len(models) > 1:
         names = ", ".join(model.name for model in models)
         raise ServingError("ambiguous", f"several models could be meant; add ?model= with one of: {names}")
     return models[0]
+
+
+def _made_for(data: bytes, models: list[Model]) -> list[Model]:
+    """Those that name the file's modality and body part; else those that name none."""
+    from ..dicom.answering import read_header
+    from ..dicom.attributes import origin_of
+
+    origin = origin_of(read_header(data), 0)
+    naming = [model for model in models if model.policy.modalities or model.policy.body_parts]
+    fitting = [
+        model
+        for model in naming
+        if origin.modality in (model.policy.modalities or (origin.modality,))
+        and origin.body_part in (model.policy.body_parts or (origin.body_part,))
+    ]
+    left = fitting or [model for model in models if model not in naming]
+    if not left:
+        names = ", ".join(model.name for model in models)
+        raise ServingError("refused", f"no model here is made for such a DICOM image (served are: {names})")
+    return left

@@ -154,40 +154,37 @@ class Service:
     def _answer(
         self, data: bytes, models: list[Model], explain: bool, preview: bool, request: str, queue_s: float
     ) -> Answer:
-        model = pick(models)
+        model = pick(models, data)
         start = time.perf_counter()
         try:
-            predictions = [member.predictor.predict(data) for member in model.members]
+            predictions = model.predict(data, explain)
         except ImageError as error:
             self._audit(data, model, "refused", None, failure_of(error).kind, start)
             raise
         except MachineError as error:
             self._audit(data, model, "failed", None, failure_of(error).kind, start)
             raise
-        probabilities, labels = model.combine(predictions)
-        prepared_ms = sum(found.time_ms["preprocess"] for found in predictions)
-        engine_ms = sum(found.time_ms["engine"] for found in predictions)
-        label = labels[0] if labels else None
-        self._audit(data, model, "answered", Prediction(label, labels, probabilities, {}, ""), "", start)
-        self.metrics.stages(queue_s, prepared_ms / 1e3, engine_ms / 1e3)
+        found = model.combine(predictions)
+        self._audit(data, model, "answered", found, "", start)
+        times = found.time_ms
+        self.metrics.stages(queue_s, times["preprocess"] / 1e3, times["engine"] / 1e3)
+        seen = model.members[0].bundle.manifest.preprocessing.render(data) if preview else None
+        total_ms = (queue_s + time.perf_counter() - start) * 1e3
         return Answer(
             model=model.name,
             task=model.task,
             bundle=model.identity,
-            variant=model.variant,
-            label=label,
-            labels=labels,
-            probabilities=probabilities,
+            variant=found.variant,
+            label=found.label,
+            labels=found.labels,
+            probabilities=found.probabilities,
             positive=model.decision.positive or None,
             thresholds=model.thresholds(),
-            cautions=model.cautions,
-            time_ms={
-                "queue": round(queue_s * 1e3, 3),
-                "preprocess": round(prepared_ms, 3),
-                "engine": round(engine_ms, 3),
-                "total": round(queue_s * 1e3 + (time.perf_counter() - start) * 1e3, 3),
-            },
-            preview=_png(model.members[0].bundle.manifest.preprocessing.render(data)) if preview else None,
+            cautions=found.cautions,
+            time_ms={"queue": round(queue_s * 1e3, 3), **times, "total": round(total_ms, 3)},
+            heat=None if found.heat is None else _png(np.rint(found.heat * 255).astype(np.uint8)),
+            explained=found.explained,
+            preview=None if seen is None else _png(seen),
             request=request,
         )
 

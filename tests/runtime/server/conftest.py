@@ -110,10 +110,14 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
             server.process.wait()
 
 
-def write_fake_bundle(folder: Path, wait: Path, logits: tuple[float, float] = (1.0, 0.0)) -> Path:
+def write_fake_bundle(
+    folder: Path,
+    wait: Path,
+    logits: tuple[float, float] = (1.0, 0.0),
+    preprocessing: Preprocessing = Preprocessing((16, 16)),  # noqa: B008  # frozen
+) -> Path:
     """A bundle whose fake engine answers ``logits``, and nothing while the file ``wait`` exists."""
     folder.mkdir(parents=True)
-    preprocessing = Preprocessing((16, 16))
     picture = make_picture()
     rendered = preprocessing.render(picture)
     golden = Golden(rendered[None], {"fake-fp32": np.array([logits], np.float32)}, picture, rendered)

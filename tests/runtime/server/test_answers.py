@@ -65,6 +65,23 @@ def test_the_answer_is_that_of_the_predictor(server: Server, bundles: dict[str, 
     assert same["probabilities"] == expected.probabilities and same["preview"] is None
 
 
+def test_the_explanation_is_that_of_the_predictor(server: Server, bundles: dict[str, Path], image: Path) -> None:
+    data = image.read_bytes()
+    predictor = load(bundles["warm"])
+    found = server.json("POST", "/predict?model=warm&explain=true", data)
+    if predictor.variant.explanation is None:
+        assert found["heat"] is None and found["explained"] is None
+        pytest.fail("the bundle of these tests is to have an explanation")
+    expected = predictor.predict(data, explain=True)
+    heat = Image.open(io.BytesIO(base64.b64decode(found["heat"])))
+    assert expected.heat is not None and heat.mode == "L" and heat.size == expected.heat.shape[::-1]
+    assert np.abs(np.asarray(heat) / 255 - expected.heat).max() <= 0.5 / 255 + 1e-6
+    assert (found["explained"], found["probabilities"]) == (expected.explained, expected.probabilities)
+    assert found["time_ms"]["explain"] > 0
+    both = server.json("POST", "/predict?model=both&explain=true", data)
+    assert both["heat"] and both["explained"] == both["label"]
+
+
 def test_an_ensemble_answers_with_the_mean(server: Server, bundles: dict[str, Path], image: Path) -> None:
     data = image.read_bytes()
     alone = [load(folder).predict(data).probabilities for folder in bundles.values()]
