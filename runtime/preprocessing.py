@@ -103,9 +103,14 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def normalize(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Rendered pixels to the network's float32 (C, H, W)."""
         tables = _tables(self.mean, self.std)
-        if pixels.ndim == 2:
-            return np.stack([table[pixels] for table in tables])
-        return np.stack([table[pixels[:, :, channel]] for channel, table in enumerate(tables)])
+        tensor = np.empty((len(tables), *pixels.shape[:2]), np.float32)
+        for channel, table in enumerate(tables):
+            if channel and pixels.ndim == 2 and table is tables[0]:
+                tensor[channel] = tensor[0]
+                continue
+            # "clip": every level is in the table, and without it numpy would fill a buffer first.
+            np.take(table, pixels if pixels.ndim == 2 else pixels[:, :, channel], out=tensor[channel], mode="clip")
+        return tensor
 
     def __call__(self, source: ImageSource) -> npt.NDArray[np.float32]:
         """An image to the network's float32 (C, H, W); see :meth:`render` for the errors."""
@@ -131,5 +136,8 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @lru_cache(maxsize=32)
 def _tables(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[npt.NDArray[np.float32], ...]:
+    """A table a channel; the same one where mean and std are the same."""
     levels = np.arange(256, dtype=np.float64) / 255
-    return tuple(((levels - m) / s).astype(np.float32) for m, s in zip(mean, std, strict=True))
+    channels = list(zip(mean, std, strict=True))
+    tables = {(m, s): ((levels - m) / s).astype(np.float32) for m, s in channels}
+    return tuple(tables[channel] for channel in channels)
