@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..runtime.errors import InputError
+from .dicom import dicom_options
 from .documents import as_json_option, print_json
 from .duration import Duration
 
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
 @click.option(
     "--review/--no-review", default=True, help="Leave a report with the patients' pictures beside the bundle."
 )
+@dicom_options
 @click.option("--force", is_flag=True, help="Replace the bundle that lies there.")
 @as_json_option
 def command(
@@ -106,6 +108,9 @@ def command(
     fine_tune: bool,
     review: bool,
     accept_leaks: bool,
+    modality: tuple[str, ...],
+    body_part: tuple[str, ...],
+    dicom: tuple[str, ...],
     force: bool,
     as_json: bool,
 ) -> int:
@@ -158,6 +163,9 @@ def command(
             auto=auto,
             epochs=epochs,
             review=review,
+            modality=modality,
+            body_part=body_part,
+            dicom=dicom,
         )
     )
     report = outcome.report

@@ -15,6 +15,7 @@ import msgspec
 from ..benchmarks.progress import leads
 from ..runtime.errors import InputError
 from .config import as_yaml, config_options
+from .dicom import dicom_options
 from .sections import Sectioned
 from .source import NAMES as SOURCE
 from .source import source_from, source_options
@@ -27,6 +28,7 @@ _FIELDS = (
     *("teacher", "teacher_share", "balance", "augmentation", "flips", "normalization", "precision", "cache"),
     *("patience", "save_every", "positive"),
     *("seed", "track", "devices", "skip_unreadable", "drop_leaks"),
+    *("modality", "body_part", "dicom"),
 )
 
 
@@ -55,6 +57,7 @@ def _choice(*names: str) -> click.Choice[str]:
 )
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read; they are listed.")
 @click.option("--drop-leaks", is_flag=True, help="Leave out training images that are copies of held-out ones.")
+@dicom_options
 @click.option("--cache", type=_choice("auto", "memory", "disk", "none"), default="auto", help="Of decoded images.")
 @click.option("--arch", "architecture", default="resnet18", show_default=True, help="Network of timm or torchvision.")
 @click.option("--head", type=_choice("linear", "mlp", "mlp-bn"), default="linear", show_default=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from ..benchmarks.statistics.operating import rule_words
 from ..benchmarks.tolerance import registered
 from ..benchmarks.versions import versions
 from ..benchmarks.weighing import weigh
-from ..runtime.bundle import Calibration, publish
+from ..runtime.bundle import GUARD_FILE, Calibration, publish
+from ..runtime.dicom.choices import chosen_rendering
 from ..runtime.errors import InputError
 from ..runtime.hardware import this_cpu
 from ..trained.checkpoint import Checkpoint, load_checkpoint
@@ -38,6 +39,7 @@ from .assembly import assemble
 from .choice import choose
 from .environment import check_disk, check_packages
 from .forms import Trial
+from .guard import Guarded, make_guard
 from .history import measured_before
 from .inputs import check_cpu, check_shrunk, find_data, find_groupings
 from .lean import Lean, leave_networks, make_lean, networks_of
@@ -99,7 +101,7 @@ def optimize(options: Options) -> Outcome:
     recipes = select(options.targets, int8=options.int8)
     check_packages()
     check_cpu(recipes)
-    checkpoint = load_checkpoint(options.checkpoint)
+    checkpoint = _for_dicom(load_checkpoint(options.checkpoint), options)
     split = find_data(checkpoint, options)
     groupings = find_groupings(checkpoint, split, options)
     check_shrunk(checkpoint, options)
@@ -121,6 +123,7 @@ def optimize(options: Options) -> Outcome:
         "seed": options.seed,
         "calibration": options.calibration,
         "accept_leaks": options.accept_leaks,
+        "dicom": msgspec.to_builtins(checkpoint.spec.preprocessing.dicom),
         "versions": versions(),
         "cpu": msgspec.to_builtins(this_cpu()),
         "touched": [sample.path.stat().st_mtime_ns for sample in (*split.train, *split.val, *split.test)],
@@ -177,6 +180,9 @@ def _run(
         save_logits(folder / "logits.npz", found.logits)
         return _Rows(found.rows)
 
+    def guard(folder: Path) -> Guarded:
+        return make_guard((*split.train, *split.val), split.test, preprocessing, options.seed, folder / GUARD_FILE)
+
     chosen = calibration.choose(split.train, options.seed, options.calibration)
     _, checks = workspace.stage("check", "Comparing training and held-out images", Checks, check)
     calibrated, record = workspace.stage("calibrate", "Choosing calibration images", Calibration, calibrate)
@@ -193,6 +199,7 @@ def _run(
     folder, found = workspace.stage(
         f"measure-{forms.digest}", f"Measuring {len(forms.candidates)} variants", _Rows, measure
     )
+    guarding, guarded = workspace.stage("guard", "Learning to tell images of another kind", Guarded, guard)
     say("Weighing the evidence")
     answers = Answers(found.rows, read_logits(folder / "logits.npz"))
     rows, evidence = weigh(answers, REFERENCE, decision, test, val, tolerance, groupings)
@@ -238,6 +245,7 @@ def _run(
             **({"calibration": calibrated.words(record.seed)} if calibrated else {}),
             **({"INT8 forms": forms.plans_in_words} if forms.plans else {}),
             "data checks": checks.words,
+            "input guard": guarded.words,
             **notes_of(groupings),
             "versions": versions(),
         },
@@ -252,8 +260,17 @@ def _run(
     used = calibrated.ranges.images if calibrated else len(chosen)
     record = Calibration(record.seed, record.sha256[:used], count_by_class(chosen[:used], split.classes))
     made, ranges = forms.candidates, calibrated.file if calibrated else None
-    assemble(workspace.folder / "bundle", spec, report, choice.kept, made, record, rendered, ranges)
+    bundle, learned = workspace.folder / "bundle", guarding / GUARD_FILE
+    assemble(bundle, spec, report, choice.kept, made, record, rendered, ranges, forms.origins, guarded.guard, learned)
     return _Made(report, lean, test.rendered)
+
+
+def _for_dicom(checkpoint: Checkpoint, options: Options) -> Checkpoint:
+    """The checkpoint, taking and showing DICOM files as the options say."""
+    spec = checkpoint.spec
+    chosen = chosen_rendering(spec.preprocessing.dicom, options.modality, options.body_part, options.dicom)
+    preprocessing = msgspec.structs.replace(spec.preprocessing, dicom=chosen)
+    return replace(checkpoint, spec=msgspec.structs.replace(spec, preprocessing=preprocessing))
 
 
 def _now() -> str:

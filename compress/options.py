@@ -31,6 +31,8 @@ class Options(msgspec.Struct, frozen=True):
         pruning: what to take from the network first; None leaves it as it is.
         auto: search for the fastest network that is still as good, with at most ``epochs`` of recovery each.
         review: leave the report with pictures of the images whose answer changed beside the bundle.
+        modality, body_part: of the DICOM files the bundle takes; empty leaves what the checkpoint says.
+        dicom: NAME=VALUE, how they are shown and taken: :mod:`medcompress.runtime.dicom.choices`.
     """
 
     checkpoint: Path
@@ -53,6 +55,9 @@ class Options(msgspec.Struct, frozen=True):
     auto: bool = False
     epochs: int | None = None
     review: bool = True
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    dicom: tuple[str, ...] = ()
 
 
 def command_of(options: Options) -> str:
@@ -65,6 +70,9 @@ def command_of(options: Options) -> str:
         words.append(f"--tolerance {options.registration.source}")
     words += [f"--calibration {options.calibration}"] if options.calibration != IMAGES else []
     words += [] if options.fine_tune else ["--no-fine-tune"]
+    words += [f"--modality {','.join(options.modality)}"] if options.modality else []
+    words += [f"--body-part {','.join(options.body_part)}"] if options.body_part else []
+    words += [f"--dicom {setting}" for setting in options.dicom]
     words += [
         f"--{name.replace('_', '-')}" for name in ("accept_leaks", "accept_inconclusive") if getattr(options, name)
     ]

@@ -24,7 +24,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", 
 MAX_PIXELS = 80_000_000
 MAX_FILE_BYTES = 512 * 1024 * 1024
 
-# Among what Pillow keeps beside the pixels. A PNG's own texts lie there too, under names in Latin-1: not under this one.
+# Among what Pillow keeps beside the pixels. A PNG's own texts lie there too, in Latin-1: never under this name.
 _CAUTIONS = "medcompress \N{RIGHTWARDS ARROW} cautions"
 
 # Full range to full range, rounded.

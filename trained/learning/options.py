@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from ...runtime.dicom.choices import chosen_rendering
+from ...runtime.dicom.rendering import DicomRendering
 from ...runtime.errors import InputError
 from ..data.datasets import Cache
 from ..data.splits import DataSource
@@ -72,6 +74,8 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         track: ``mlflow``, ``tensorboard``, ``wandb``.
         devices: GPUs (or CPU processes) of this machine that train together.
         skip_unreadable, drop_leaks: see :func:`medcompress.trained.data.screening.screen`.
+        modality, body_part, dicom: which DICOM files the model is made for, and how they are shown to it; see
+            :mod:`medcompress.runtime.dicom.choices`.
     """
 
     source: DataSource
@@ -108,8 +112,12 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     devices: int = 1
     skip_unreadable: bool = False
     drop_leaks: bool = False
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    dicom: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _ = self.rendering  # refuses what it does not know
         for name in ("epochs", "accumulate", "devices"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1")
@@ -138,6 +146,11 @@ class TrainOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ):
             if not low < getattr(self, name) < high:
                 raise ValueError(f"{name.replace('_', ' ')} {getattr(self, name)} is outside {max(0, low)}..{high}")
+
+    @property
+    def rendering(self) -> DicomRendering:
+        """How DICOM files are shown to the network, and which of them."""
+        return chosen_rendering(DicomRendering(), self.modality, self.body_part, self.dicom)
 
 
 def command_of(options: TrainOptions, out: Path) -> str:

@@ -60,7 +60,7 @@ def measure(options: TrainOptions, images: int = 512) -> dict[str, float]:
     """
     split = split_of(options.source)
     samples = split.train[:: max(1, len(split.train) // images)][:images]
-    preprocessing = Preprocessing((options.size, options.size), find_colour(samples))
+    preprocessing = Preprocessing((options.size, options.size), find_colour(samples), dicom=options.rendering)
     dataset = ImageDataset(samples, preprocessing)
     spec = ModelSpec(options.architecture, preprocessing, decision_for(split.classes, "", split.multilabel))
     torch.manual_seed(0)

@@ -198,7 +198,8 @@ def _initial(options: TrainOptions, split: Split) -> tuple[ModelSpec, nn.Module,
     """The network with its initial weights; its mean and std are the weights' own, or not yet known."""
     decision = decision_for(split.classes, options.positive, split.multilabel)
     known = TASKS.get(split.task)
-    preprocessing = Preprocessing((options.size, options.size), known.colour if known else find_colour(split.train))
+    colour = known.colour if known else find_colour(split.train)
+    preprocessing = Preprocessing((options.size, options.size), colour, dicom=options.rendering)
     spec = as_pruned(ModelSpec(options.architecture, preprocessing, decision, options.head), options.weights)
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
