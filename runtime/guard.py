@@ -1,0 +1,254 @@
+"""The input guard: does an image look like those the model was made for, and is it fit to be answered?
+
+A network answers whatever it is given. What the guard knows it learned from the model's own training images
+(``medcompress.compress.guard``), and it looks at three things:
+
+    measures    exposure, contrast, detail, colour, shape and size: each as in training
+    likeness    of two small pictures (:class:`medcompress.runtime.sight.Seen`), the distance from the training images
+                within their principal components, and the remainder that these do not explain (Jackson and Mudholkar
+                1979, "Control procedures for residuals associated with principal component analysis", Technometrics
+                21:341-349)
+    posture     whether it is likelier one of them that was turned, flipped or inverted: a task that needs no foreign
+                image to learn from (Golan and El-Yaniv 2018, "Deep anomaly detection using geometric transformations",
+                NeurIPS, https://arxiv.org/abs/1805.10917)
+
+The network's own features have no say: they differ from form to form. Nor does it follow that an image it lets pass is
+answered well.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal, NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .errors import BundleError
+from .sight import MEASURES, POSTURES, SIDE, TEXTURE, UNDONE_BY, Seen, observe, posed
+
+# What becomes of an image the guard would refuse: see medcompress.runtime.predictor.load.
+Policy: TypeAlias = Literal["refuse", "flag", "off"]
+
+# Told, and no reason to refuse: it may be as it should, of a patient whose organs lie the other way round.
+ONLY_CAUTIONS = ("mirrored",)
+MAX_BYTES = 4 * 1024 * 1024
+_BLANK = 3.0  # grey levels: a standard deviation below it shows nothing
+
+_Floats = npt.NDArray[np.float32]
+_Doubles = npt.NDArray[np.float64]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the manifest says of a bundle's guard; what it learned lies in ``guard.npz``.
+
+    Attributes:
+        images: training and validation images it was learned from.
+        false_alarms: share of such images that its limits were set to refuse.
+        held_out: test images it was tried on afterwards; ``refused``: how many of them it refuses.
+        interval: of that share, exact (Clopper and Pearson 1934), 95 %.
+        detected: mistake -> share of these test images, so changed, that it refuses (``mirrored``: cautions against).
+    """
+
+    images: Annotated[int, msgspec.Meta(ge=1)]
+    false_alarms: _Share
+    held_out: Annotated[int, msgspec.Meta(ge=0)]
+    refused: Annotated[int, msgspec.Meta(ge=0)]
+    interval: tuple[_Share, _Share]
+    detected: dict[str, _Share] = {}
+
+
+class Judgement(NamedTuple):
+    """``refusal``: what the image does, a clause, where it is not to be answered; ``cautions``: what to beware of."""
+
+    refusal: str = ""
+    cautions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Space:
+    """The training images' principal components in one of the two pictures, D numbers each; all float32.
+
+    Attributes:
+        mean: (D,).
+        components: orthonormal rows (K, D).
+        scales: the deviation along each, (K,).
+        rest: that of the remainder, (1,).
+    """
+
+    mean: _Floats
+    components: _Floats
+    scales: _Floats
+    rest: _Floats
+
+    def oddness(self, pictures: _Floats) -> npt.NDArray[np.float64]:
+        """Distance and remainder, in deviations: (N, 2)."""
+        apart = pictures - self.mean
+        within = apart @ self.components.T
+        distance = np.sqrt(((within / self.scales) ** 2).mean(axis=1))
+        left = (apart**2).sum(axis=1) - (within**2).sum(axis=1)
+        return np.stack([distance, np.sqrt(np.maximum(left, 0)) / self.rest[0]], axis=1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the guard knows; the arrays are float32.
+
+    Attributes:
+        thumbnails, textures: where the training images lie in each of the two pictures.
+        directions: of each posture, as it should be less as it should not, (P, SIDE * SIDE).
+        offsets: mean score of the training images, in deviations, (P,).
+        middle, spread: of each measure, (M,).
+        limits: of each of :data:`COLUMNS`; what is never refused has an infinite one.
+    """
+
+    thumbnails: Space
+    textures: Space
+    directions: _Floats
+    offsets: _Floats
+    middle: _Floats
+    spread: _Floats
+    limits: _Floats
+
+    def oddness(self, thumbnails: _Floats, textures: _Floats, measures: npt.NDArray[np.float64]) -> _Doubles:
+        """How far N images are from the training images, 1 being the limit: (N, columns), see :data:`COLUMNS`."""
+        postures = self.offsets - thumbnails @ self.directions.T
+        off = (measures - self.middle) / self.spread
+        raw = [self.thumbnails.oddness(thumbnails), self.textures.oddness(textures), postures, -off, off]
+        return np.maximum(np.hstack(raw), 0) / self.limits
+
+    def to_bytes(self) -> bytes:
+        """As the bytes of an npz file."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **_arrays(self))
+        return buffer.getvalue()
+
+    def judge(self, image: Image.Image, pixels: npt.NDArray[np.uint8]) -> Judgement:
+        """Look at a decoded image and what was rendered of it; see :func:`medcompress.runtime.sight.observe`."""
+        seen = observe(image, pixels)
+        beyond = self._beyond(seen)
+        if beyond - set(ONLY_CAUTIONS):
+            why = self._reason(seen, beyond)
+            return Judgement(refusal=f"does not look like the images this model was made for: {why}")
+        return Judgement(cautions=(MIRRORED,) if "mirrored" in beyond else ())
+
+    def _beyond(self, seen: Seen) -> set[str]:
+        odd = self.oddness(seen.thumbnail[None], seen.texture[None], seen.measures[None])[0]
+        return {name for name, value in zip(COLUMNS, odd, strict=True) if not value <= 1}
+
+    def _reason(self, seen: Seen, beyond: set[str]) -> str:
+        """The plainest of what is beyond its limit, in words."""
+        measure = dict(zip(MEASURES, seen.measures, strict=True))
+        if measure["contrast"] < _BLANK:
+            return f"it is blank, {'black' if measure['brightness'] < 64 else 'of one grey level'}"
+        for name in ("colour high", "colour low", "pixels low"):
+            if name in beyond:
+                return _WORDS[name]
+        for name in POSTURES:
+            if name in beyond and name not in ONLY_CAUTIONS and not self._beyond(_righted(seen, name)) & _LIKENESS:
+                return _WORDS[name]
+        if beyond & _LIKENESS:
+            return "it shows something else, or shows it in another way; check that it is the right image"
+        return next((_WORDS[name] for name in COLUMNS if name in beyond and name in _WORDS), _WORDS["texture"])
+
+
+def _righted(seen: Seen, posture: str) -> Seen:
+    return seen._replace(thumbnail=posed(seen.thumbnail[None], UNDONE_BY[posture])[0])
+
+
+_SPACES = ("thumbnails", "textures")
+COLUMNS = (
+    "thumbnail distance",
+    "thumbnail remainder",
+    "texture distance",
+    "texture remainder",
+    *POSTURES,
+    *(f"{measure} low" for measure in MEASURES),
+    *(f"{measure} high" for measure in MEASURES),
+)
+# What turning an image round would mend; its texture is much the same.
+_LIKENESS = {"thumbnail distance", "thumbnail remainder", *POSTURES} - set(ONLY_CAUTIONS)
+MIRRORED = "it may be mirrored, left for right: check the side marker"
+_WORDS = {
+    "upside down": "it looks upside down; turn it",
+    "flipped": "it looks flipped, top for bottom; turn it",
+    "turned left": "it looks turned by a quarter to the left; turn it",
+    "turned right": "it looks turned by a quarter to the right; turn it",
+    "negative": "it looks like a negative, black for white; invert it",
+    "brightness low": "it is too dark",
+    "brightness high": "it is too bright",
+    "contrast low": "it has too little contrast",
+    "contrast high": "it has too much contrast",
+    "black low": "it has no black parts",
+    "black high": "too much of it is black",
+    "white low": "it has no white parts",
+    "white high": "too much of it is white",
+    "detail low": "it is blurred, or shows too little detail",
+    "detail high": "it is noisy, or shows too much detail",
+    "sharpness low": "it is blurred",
+    "sharpness high": "it is noisy",
+    "colour low": "it has too little colour",
+    "colour high": "it has colours that are not of such images",
+    "red low": "its colours are not of such images",
+    "red high": "its colours are not of such images",
+    "blue low": "its colours are not of such images",
+    "blue high": "its colours are not of such images",
+    "shape low": "it is too tall for its width",
+    "shape high": "it is too wide for its height",
+    "pixels low": "it has too few pixels",
+    "texture": "its greys and its grain are not those of such images",
+}
+
+
+def read_learned(data: bytes, name: str) -> Learned:
+    """What a guard learned, from the bytes of its file; ``name`` stands in the message.
+
+    Raises:
+        BundleError: not one, or one of another version.
+    """
+    file = io.BytesIO(data)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+                raise ValueError("it unpacks to more than a guard can be")
+        with np.load(file, allow_pickle=False) as stored:
+            found = {name: stored[name] for name in stored}
+        learned = _from_arrays(found)
+    except Exception as error:  # a damaged archive makes zipfile, zlib and numpy raise a dozen kinds
+        raise BundleError(f"{name}: is not what a guard learned ({error}); make the bundle again") from error
+    if any(array.dtype != np.float32 or np.isnan(array).any() for array in found.values()) or not _fits(learned):
+        raise BundleError(f"{name}: its arrays are not those of a guard of this version; make the bundle again")
+    return learned
+
+
+def _arrays(learned: Learned) -> dict[str, _Floats]:
+    named = {each.name: getattr(learned, each.name) for each in fields(Learned)[2:]}
+    for space in _SPACES:
+        named |= {f"{space}-{each.name}": getattr(getattr(learned, space), each.name) for each in fields(Space)}
+    return named
+
+
+def _from_arrays(found: dict[str, _Floats]) -> Learned:
+    thumbnails, textures = (Space(*(found[f"{space}-{each.name}"] for each in fields(Space))) for space in _SPACES)
+    return Learned(thumbnails, textures, *(found[each.name] for each in fields(Learned)[2:]))
+
+
+def _fits(learned: Learned) -> bool:
+    measures, postures = len(MEASURES), len(POSTURES)
+    expected = {
+        "directions": (postures, SIDE * SIDE),
+        "offsets": (postures,),
+        "middle": (measures,),
+        "spread": (measures,),
+        "limits": (len(COLUMNS),),
+    }
+    for name, size in zip(_SPACES, (SIDE * SIDE, TEXTURE), strict=True):
+        count = len(getattr(learned, name).components)
+        shapes = {"mean": (size,), "components": (count, size), "scales": (count,), "rest": (1,)}
+        expected |= {f"{name}-{each}": shape for each, shape in shapes.items()}
+    return {name: array.shape for name, array in _arrays(learned).items()} == expected
