@@ -25,6 +25,9 @@ import click
 @click.option("--waiting", type=click.IntRange(1), default=100, show_default=True, help="Images that may wait.")
 @click.option("--largest-mb", type=click.IntRange(1, 512), default=64, show_default=True, help="An image may have.")
 @click.option("--clinical", is_flag=True, help='Leave "NOT FOR CLINICAL USE" out: you answer for that.')
+@click.option("--audit", type=click.Path(path_type=Path), help="Folder of the audit log; without a line no answer.")
+@click.option("--trust", type=click.Path(path_type=Path), help="Public key, or folder of keys, it must be signed with.")
+@click.option("--measure/--no-measure", default=True, help="At the first start here, which variant is the fastest.")
 @click.option("--variant", help="Run this variant or none; by default the best this machine runs.")
 @click.option("--threads", type=click.IntRange(1, 256), help="For one inference; by default what was measured.")
 def command(
@@ -39,6 +42,9 @@ def command(
     waiting: int,
     largest_mb: int,
     clinical: bool,
+    audit: Path | None,
+    trust: Path | None,
+    measure: bool,
     variant: str | None,
     threads: int | None,
 ) -> int:
@@ -64,10 +70,12 @@ def command(
             )
         spool = out / ".spool"
     destination = parse_destination(send) if send else None
-    settings = NodeSettings(spool, out, destination, port, bind, ae_title, callers, waiting, largest_mb, clinical)
+    settings = NodeSettings(
+        spool, out, destination, port, bind, ae_title, callers, waiting, largest_mb, clinical, audit
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # said below, in our own form
-        predictor = load(bundle, variant=variant, threads=threads)
+        predictor = load(bundle, variant=variant, threads=threads, measure=measure, trust=trust)
     for setback in predictor.setbacks:
         click.echo(f"warning: variant passed over: {setback}", err=True)
     stopped = threading.Event()

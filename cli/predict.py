@@ -10,8 +10,8 @@ import click
 from .documents import as_json_option, print_json
 
 if TYPE_CHECKING:
-    from ..runtime.bundle import Bundle
-    from ..runtime.predictor import Prediction
+    from ..runtime.guard import Policy
+    from ..runtime.predictor import Prediction, Predictor
 
 
 @click.command("predict")
@@ -20,9 +20,21 @@ if TYPE_CHECKING:
 @click.option("--variant", help="Run this variant or none; by default the best this machine runs.")
 @click.option("--threads", type=click.IntRange(1, 256), help="For one inference; by default what was measured.")
 @click.option(
+    "--guard",
+    type=click.Choice(("refuse", "flag", "off")),
+    default="refuse",
+    show_default=True,
+    help="Of images unlike those the model was made for: refuse them, answer with a caution, or do not look.",
+)
+@click.option(
     "--dicom-out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for each answer as a DICOM structured report; the images are DICOM files then.",
+    help="Folder for each answer as DICOM: a structured report, and a picture of the heat map if the bundle has one.",
+)
+@click.option(
+    "--heat",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for a PNG of each image under its heat map: where the network looked.",
 )
 @as_json_option
 def command(
@@ -30,7 +42,9 @@ def command(
     images: tuple[Path, ...],
     variant: str | None,
     threads: int | None,
+    guard: Policy,
     dicom_out: Path | None,
+    heat: Path | None,
     as_json: bool,
 ) -> int:
     """Answer for IMAGES with BUNDLE. An image that is refused does not keep the others from an answer; exit code 2."""
@@ -42,9 +56,11 @@ def command(
 
     if dicom_out:
         prepare_folder(dicom_out, images)
+    if heat:
+        prepare_heat(heat, images)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # said below, in our own form
-        predictor = load(bundle, variant=variant, threads=threads)
+        predictor = load(bundle, variant=variant, threads=threads, guard=guard)
     for setback in predictor.setbacks:
         click.echo(f"warning: variant passed over: {setback}", err=True)
     ran = predictor.executed
@@ -53,9 +69,10 @@ def command(
     results = []
     for image in images:
         try:
-            found = predictor.predict(image)
-            if dicom_out:
-                write_dicom(dicom_out, image, found, predictor.bundle)
+            found = write_dicom(dicom_out, image, predictor) if dicom_out else None
+            if heat:
+                found = write_heat(heat, image, predictor)
+            found = found or predictor.predict(image)
         except ImageError as error:
             results.append(Answer(str(image), error=str(error)))
             click.echo(f"error: {error}", err=True)
@@ -92,19 +109,63 @@ def prepare_folder(folder: Path, images: tuple[Path, ...]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def write_dicom(folder: Path, image: Path, found: Prediction, bundle: Bundle) -> None:
-    """The answer as DICOM files named after the image.
+def write_dicom(folder: Path, image: Path, predictor: Predictor) -> Prediction:
+    """Answer for a DICOM file, and leave the answer as DICOM files named after it.
 
     Raises:
-        ImageError: the image is no DICOM file, or its header is too damaged.
+        ImageError: the image is refused, is no DICOM file, or its header is too damaged.
     """
-    from ..runtime.dicom.answering import encode_answer, read_header
+    from ..runtime.dicom.answering import encode_answer, predict_explained
     from ..runtime.errors import ImageError
     from ..runtime.records import write_whole
 
+    found = predict_explained(predictor, image)
     try:
-        results = encode_answer(read_header(image), found, bundle, None)
+        results = encode_answer(image.read_bytes(), found, predictor.bundle)
     except ImageError as error:
         raise ImageError(f"{image}: {error}") from error
     for kind, data in results.items():
         write_whole(folder / f"{image.stem}-{kind}.dcm", data)
+    return found
+
+
+def prepare_heat(folder: Path, images: tuple[Path, ...]) -> None:
+    """Make the folder of --heat, and see that no two pictures would have one name.
+
+    Raises:
+        InputError: they would, or the folder cannot be made.
+    """
+    from ..runtime.errors import InputError
+
+    names = [image.stem for image in images]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise InputError(f"several images are called {min(twice)}, and their pictures would be; give them one by one")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--heat {folder}: cannot be made ({error.strerror}); give another folder") from error
+
+
+def write_heat(folder: Path, image: Path, predictor: Predictor) -> Prediction:
+    """The answer, and the image under its heat map as ``NAME-heat.png``.
+
+    Raises: see :meth:`medcompress.runtime.predictor.Predictor.predict`; also:
+        MachineError: the picture cannot be written.
+    """
+    from io import BytesIO
+
+    from ..runtime.errors import MachineError
+    from ..runtime.overlay import overlay
+    from ..runtime.records import write_whole
+
+    found = predictor.predict(image, explain=True)
+    assert found.heat is not None
+    picture = BytesIO()
+    overlay(predictor.bundle.manifest.preprocessing.render(image), found.heat).save(picture, "PNG")
+    path = folder / f"{image.stem}-heat.png"
+    try:
+        write_whole(path, picture.getvalue())
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be written ({error.strerror}); give another --heat") from error
+    return found

@@ -1,18 +1,16 @@
-"""From a DICOM file and its answer to the DICOM files that say it: a report, and a picture of the heat map if any."""
+"""From a DICOM file to the DICOM files that answer it: a report, and a picture of the heat map where there is one."""
 
 from __future__ import annotations
 
+import hashlib
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from ..bundle import Bundle
-from ..errors import ImageError
-from ..predictor import Prediction
-from . import report
+from ..errors import EngineError, ImageError
+from ..images import ImageSource
+from ..predictor import Prediction, Predictor
+from . import picture, report
 from .attributes import origin_of, pixels_of
 from .derived import to_bytes
 from .policy import judge
@@ -23,18 +21,16 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 
-def read_header(source: Path | bytes) -> Dataset:
+def read_header(data: bytes) -> Dataset:
     """A DICOM file's data set without its pixels.
 
     Raises:
         ImageError: it is none, or damaged; the message repeats nothing of it.
         MachineError: pydicom is not installed.
     """
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-        if not is_dicom(file.read(HEAD)):
-            raise ImageError("is not a DICOM file, and a DICOM answer is filed beside one")
-        file.seek(0)
-        return whole_header(file)
+    if not is_dicom(data[:HEAD]):
+        raise ImageError("is not a DICOM file, and a DICOM answer is filed beside one")
+    return whole_header(io.BytesIO(data))
 
 
 def check_header(source: Dataset, rendering: DicomRendering) -> None:
@@ -47,33 +43,49 @@ def check_header(source: Dataset, rendering: DicomRendering) -> None:
     judge(rendering.policy, origin_of(source, frame), windowed=True)
 
 
+def predict_explained(predictor: Predictor, source: ImageSource) -> Prediction:
+    """The answer, with a heat map where the bundle holds what makes one; a heat map that fails costs no answer.
+
+    Raises: see :meth:`medcompress.runtime.Predictor.predict`.
+    """
+    if predictor.variant.explanation is None:
+        return predictor.predict(source)
+    try:
+        return predictor.predict(source, explain=True)
+    except EngineError:
+        return predictor.predict(source)
+
+
 def encode_answer(
-    source: Dataset,
-    prediction: Prediction,
-    bundle: Bundle,
-    rendered: npt.NDArray[np.uint8] | None,
-    *,
-    clinical: bool = False,
-    receipt: str = "",
+    data: bytes, prediction: Prediction, bundle: Bundle, *, clinical: bool = False, receipt: str = ""
 ) -> dict[str, bytes]:
     """DICOM files that say the answer, by kind: ``report``, and ``picture`` where the prediction has a heat map.
 
     Args:
-        source: of :func:`read_header`.
-        rendered: the image as the network saw it; None leaves the picture out.
+        data: the DICOM file that was answered.
         prediction, bundle, clinical, receipt: see :func:`medcompress.runtime.dicom.report.make_report`.
 
     Raises:
-        ImageError: the header is too damaged for anything to be filed beside the image.
+        ImageError: no DICOM file, or a header too damaged for anything to be filed beside the image.
         MachineError: highdicom is not installed.
     """
-    told = report.make_report(source, prediction, bundle, clinical=clinical, receipt=receipt)
-    return {report.KIND: to_bytes(told)}
+    source = read_header(data)
+    digest = hashlib.sha256(data).hexdigest()
+    told = report.make_report(source, prediction, bundle, input_sha256=digest, clinical=clinical, receipt=receipt)
+    results = {report.KIND: to_bytes(told)}
+    if prediction.heat is not None:
+        rendered = bundle.manifest.preprocessing.render(data)
+        shown = picture.make_picture(source, prediction, bundle, rendered, clinical=clinical, receipt=receipt)
+        results[picture.KIND] = to_bytes(shown)
+    return results
 
 
 def encode_refusal(
-    source: Dataset, reason: str, bundle: Bundle, *, clinical: bool = False, receipt: str = ""
+    data: bytes, reason: str, bundle: Bundle, *, clinical: bool = False, receipt: str = ""
 ) -> dict[str, bytes]:
     """The DICOM file that says there is no answer, and why; arguments and errors as for :func:`encode_answer`."""
-    told = report.make_refusal(source, reason, bundle, clinical=clinical, receipt=receipt)
+    digest = hashlib.sha256(data).hexdigest()
+    told = report.make_refusal(
+        read_header(data), reason, bundle, input_sha256=digest, clinical=clinical, receipt=receipt
+    )
     return {report.KIND: to_bytes(told)}

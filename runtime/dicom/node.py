@@ -24,6 +24,7 @@ from typing import Any
 
 import msgspec
 
+from ..audit import AuditLog
 from ..errors import ImageError, InputError, MachineError
 from ..predictor import Predictor
 from .answering import check_header, read_header
@@ -54,6 +55,7 @@ class NodeSettings(msgspec.Struct, frozen=True):
         waiting: images that may wait, and results that may be unsent, before new ones are refused.
         largest_mb: an image may have, MiB: a mammogram of 30 million pixels has 57.
         clinical: see :func:`medcompress.runtime.dicom.report.make_report`.
+        audit: folder of the audit log: no result leaves without its line.
     """
 
     spool: Path
@@ -66,6 +68,7 @@ class NodeSettings(msgspec.Struct, frozen=True):
     waiting: int = 100
     largest_mb: int = 64
     clinical: bool = False
+    audit: Path | None = None
 
     def __post_init__(self) -> None:
         if (self.out is None) == (self.destination is None):
@@ -84,7 +87,7 @@ class Node:
         log: takes a line at a time, from several threads.
 
     Raises:
-        MachineError: a package is missing.
+        MachineError: a package is missing, or the audit log cannot be written.
         InputError: the spool folder holds other things.
         OSError: a folder cannot be written.
     """
@@ -96,6 +99,7 @@ class Node:
         self._settings, self._log = settings, log
         self._rendering = predictor.bundle.manifest.preprocessing.dicom
         self._spool = spool = Spool(settings.spool)
+        self._audit = AuditLog(settings.audit) if settings.audit else None
         out = settings.out or spool.results
         out.mkdir(parents=True, exist_ok=True)
         self._sender = Sender(spool, settings.destination, settings.ae_title, log) if settings.destination else None
@@ -105,6 +109,7 @@ class Node:
             out,
             most=settings.waiting,
             clinical=settings.clinical,
+            audit=self._audit,
             log=log,
             delivered=self._sender.wake if self._sender else lambda: None,
         )
@@ -165,6 +170,8 @@ class Node:
         self._worker.stop(_SILENCE)
         if self._sender:
             self._sender.stop(_SILENCE)
+        if self._audit:
+            self._audit.close()
 
     def _on_connection(self, event: Any) -> None:
         """Bound what one peer makes this process hold: pynetdicom reads whatever length a peer announces."""
@@ -219,7 +226,7 @@ class Node:
         except ImageError as error:
             return REFUSED, str(error)
         try:
-            receipt = self._worker.take(data)
+            receipt = self._worker.take(data, event.assoc.requestor.ae_title)
         except Full:
             return OUT_OF_RESOURCES, f"{settings.waiting} images wait already; send it again later"
         except OSError as error:

@@ -54,7 +54,6 @@ def make_picture(
     source: Dataset,
     prediction: Prediction,
     bundle: Bundle,
-    heat: npt.NDArray[np.float32],
     rendered: npt.NDArray[np.uint8],
     *,
     clinical: bool = False,
@@ -66,18 +65,20 @@ def make_picture(
 
     Args:
         source: the image's data set; its pixels are not needed.
-        prediction: the answer that is explained.
+        prediction: the answer, with its heat map.
         bundle: that answered.
-        heat: (H, W), 0..1, of the rendered image.
         rendered: uint8 (H, W) or (H, W, 3): :meth:`Preprocessing.render` of the image.
         clinical: leave "NOT FOR CLINICAL USE" out; see :func:`medcompress.runtime.dicom.report.make_report`.
         receipt: likewise.
 
     Raises:
+        ValueError: the prediction has no heat map.
         ImageError: the header is too damaged for anything to be filed beside the image.
         MachineError: highdicom is not installed.
     """
     highdicom = require_highdicom()
+    if prediction.heat is None:
+        raise ValueError("a picture is of a heat map, and this prediction has none: predict with explain=True")
     with encoding(KIND):
         from pydicom.dataset import Dataset
         from pydicom.sr.codedict import codes
@@ -86,7 +87,7 @@ def make_picture(
         lines = _caption(prediction, bundle, rendered.shape[:2], clinical)
         capture = highdicom.sc.SCImage.from_ref_dataset(
             header,
-            pixel_array=draw(heat, rendered, lines),
+            pixel_array=draw(prediction.heat, rendered, lines),
             photometric_interpretation="RGB",
             bits_allocated=8,
             coordinate_system="PATIENT",
@@ -144,6 +145,7 @@ def _caption(prediction: Prediction, bundle: Bundle, shape: tuple[int, ...], cli
     return [
         *([] if clinical else [NOT_FOR_CLINICAL_USE]),
         ", ".join(answered) or "no finding",
-        f"orange: what the network looked at; both halves as it saw the image, {shape[1]} x {shape[0]} pixels",
+        f"orange: what spoke for {plain(prediction.explained or '', 32)}, roughly; the image as the network saw it, "
+        f"{shape[1]} x {shape[0]} pixels",
         f"{MAKER} {version('medcompress')}, bundle {bundle.identity[:16]}, {prediction.variant}",
     ]

@@ -53,6 +53,7 @@ def make_report(
     prediction: Prediction,
     bundle: Bundle,
     *,
+    input_sha256: str,
     clinical: bool = False,
     receipt: str = "",
 ) -> Dataset:
@@ -62,6 +63,7 @@ def make_report(
         source: the image's data set; its pixels are not needed.
         prediction: the answer, its cautions among it.
         bundle: that answered.
+        input_sha256: of the file that was answered, as it stands in the audit log.
         clinical: leave "NOT FOR CLINICAL USE" out of the series description and of the content: whoever runs this
             model on patients says by it that it is approved for that.
         receipt: names this answering of the image: with the same one, the report gets the same UID.
@@ -74,18 +76,26 @@ def make_report(
     with encoding(KIND):
         header = header_of(source)
         group = _answer_items(prediction, bundle)
-        parameters = (f"bundle sha256={bundle.identity}", f"variant={prediction.variant}")
+        parameters = _parameters(bundle, input_sha256, f"variant={prediction.variant}")
         return _document(
             header, frames_of(source, bundle), bundle, group, parameters, prediction.cautions, clinical, receipt
         )
 
 
-def make_refusal(source: Dataset, reason: str, bundle: Bundle, *, clinical: bool = False, receipt: str = "") -> Dataset:
+def make_refusal(
+    source: Dataset,
+    reason: str,
+    bundle: Bundle,
+    *,
+    input_sha256: str,
+    clinical: bool = False,
+    receipt: str = "",
+) -> Dataset:
     """A report that there is no answer, and why: silence would read as "nothing was found".
 
     Args:
         reason: without the image's name or path.
-        source, bundle, clinical, receipt: as for :func:`make_report`.
+        source, bundle, input_sha256, clinical, receipt: as for :func:`make_report`.
 
     Raises:
         ImageError, MachineError: likewise.
@@ -99,8 +109,19 @@ def make_refusal(source: Dataset, reason: str, bundle: Bundle, *, clinical: bool
         status = [QualitativeEvaluation(codes.DCM.SummaryOfAnalyses, codes.DCM.NotAttempted)]
         comments = (f"No answer was given: {reason}",)
         group = {"qualitative_evaluations": status}
-        parameters = (f"bundle sha256={bundle.identity}",)
+        parameters = _parameters(bundle, input_sha256)
         return _document(header, frames_of(source, bundle), bundle, group, parameters, comments, clinical, receipt)
+
+
+def _parameters(bundle: Bundle, input_sha256: str, *others: str) -> tuple[str, ...]:
+    """Algorithm Parameters (TID 4019): what must be equal for the answer to be the same."""
+    preprocessing = bundle.manifest.preprocessing
+    return (
+        f"bundle sha256={bundle.identity}",
+        f"preprocessing version={preprocessing.version}",
+        f"input sha256={input_sha256}",
+        *others,
+    )
 
 
 def _answer_items(prediction: Prediction, bundle: Bundle) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """What a node has taken and not yet finished, as files: a sender that was told "success" may forget its copy.
 
-    waiting/RECEIPT.TRIES.dcm   taken, to be answered
-    working/RECEIPT.TRIES.dcm   being answered
-    unsent/RECEIPT-KIND.dcm     results for the destination
-    refused/                    results the destination will not have, images that could not be dealt with at all
+    waiting/RECEIPT.TRIES.SENDER.dcm   taken, to be answered
+    working/RECEIPT.TRIES.SENDER.dcm   being answered
+    unsent/RECEIPT-KIND.dcm            results for the destination
+    refused/                           results the destination will not have, images that could not be dealt with at all
 
 Images and results name patients: the folder is closed to other users. A receipt is a random number, so file names and
 logs name nobody. One node a folder.
@@ -11,6 +11,7 @@ logs name nobody. One node a folder.
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 
@@ -26,12 +27,13 @@ class Job:
     Attributes:
         receipt: its random number.
         tries: how often answering it was begun and not finished, because the program or the machine went down.
+        sender: the AE title it came from, letters and digits of it.
         path: of its file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.receipt, _, tries = path.name.removesuffix(".dcm").partition(".")
+        self.receipt, tries, self.sender = path.name.removesuffix(".dcm").split(".")
         self.tries = int(tries)
 
 
@@ -66,17 +68,17 @@ class Spool:
         """What an earlier node had taken and not finished, the oldest first; what it was busy with has a try more."""
         for path in (self.folder / "working").iterdir():
             job = Job(path)
-            path.rename(self._waiting(job.receipt, job.tries + 1))
+            path.rename(self._waiting(job.receipt, job.tries + 1, job.sender))
         found = sorted((self.folder / "waiting").iterdir(), key=lambda path: path.stat().st_mtime)
         return [Job(path) for path in found]
 
-    def take(self, data: bytes) -> Job:
+    def take(self, data: bytes, sender: str) -> Job:
         """Keep an image: it is on the disk when this returns.
 
         Raises:
             OSError: the disk is full or fails.
         """
-        path = self._waiting(uuid.uuid4().hex[:16], 0)
+        path = self._waiting(uuid.uuid4().hex[:16], 0, re.sub(r"[^A-Za-z0-9_-]", "_", sender.strip()))
         write_whole(path, data)
         return Job(path)
 
@@ -87,7 +89,7 @@ class Spool:
     def put_back(self, job: Job, *, failed: bool) -> None:
         """Answer an image later; ``failed`` counts this as a try."""
         job.tries += failed
-        job.path = job.path.rename(self._waiting(job.receipt, job.tries))
+        job.path = job.path.rename(self._waiting(job.receipt, job.tries, job.sender))
 
     def finish(self, job: Job) -> None:
         """Forget an image whose results are kept."""
@@ -101,5 +103,5 @@ class Spool:
         """Set aside what nothing more can be done with; an administrator finds it there."""
         path.replace(self.folder / "refused" / path.name)
 
-    def _waiting(self, receipt: str, tries: int) -> Path:
-        return self.folder / "waiting" / f"{receipt}.{tries}.dcm"
+    def _waiting(self, receipt: str, tries: int, sender: str) -> Path:
+        return self.folder / "waiting" / f"{receipt}.{tries}.{sender}.dcm"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -113,7 +114,7 @@ def held(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> Iterator[thre
 
 
 def test_an_image_comes_in_and_its_report_goes_out(listen: Listening, source: Dataset) -> None:
-    node = listen()
+    node = listen(audit=listen.folder / "audit")
     (answer,) = store(node.port, source) or []
     assert answer.Status == 0
     (report,) = wait_for(lambda: reports(listen.folder / "out"))
@@ -129,6 +130,15 @@ def test_an_image_comes_in_and_its_report_goes_out(listen: Listening, source: Da
     spoken = "\n".join(listen.lines)
     secrets = (source.PatientID, "LLER", "ANNA", source.SOPInstanceUID, source.StudyInstanceUID, source.AccessionNumber)
     assert "answered" in spoken
+    (log,) = (listen.folder / "audit").glob("*.jsonl")
+    _, line = log.read_text().splitlines()
+    logged = json.loads(line)
+    assert logged["event"] == "answered"
+    assert logged["who"] == "dicom:SCANNER"
+    assert f"input sha256={logged['input_sha256']}".encode() in to_bytes(report), "report and line name each other"
+    explains = listen.predictor.variant.explanation is not None
+    assert bool(list((listen.folder / "out").glob("*-picture.dcm"))) == explains
+    spoken += line
     assert not [secret for secret in secrets if str(secret) in spoken]
 
 
@@ -189,7 +199,7 @@ def test_an_image_that_brings_the_program_down_is_reported_after_two_tries(
 ) -> None:
     working = listen.folder / "spool" / "working"
     working.mkdir(parents=True)
-    (working / "0123456789abcdef.1.dcm").write_bytes(to_bytes(source))  # begun twice, never finished
+    (working / "0123456789abcdef.1.SCANNER.dcm").write_bytes(to_bytes(source))  # begun twice, never finished
 
     def crash(*arguments: Any) -> None:
         raise AssertionError("tried a third time")
@@ -241,7 +251,16 @@ def test_dcmtk_sends_to_it_and_receives_from_it(
     archive = tmp_path / "archive"
     archive.mkdir()
     log = tmp_path / "log"
-    command = [sys.executable, "-m", "medcompress.cli.main", "node", str(pristine_bundle), "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "medcompress.cli.main",
+        "node",
+        str(pristine_bundle),
+        "--port",
+        "0",
+        "--no-measure",
+    ]
     command += ["--send", f"127.0.0.1:{free_port}:ARCHIVE", "--spool", str(tmp_path / "spool")]
     receiver = ["storescp", "--aetitle", "ARCHIVE", "--output-directory", str(archive), str(free_port)]
     with (

@@ -19,7 +19,6 @@ from medcompress.runtime.dicom.picture import make_picture
 from medcompress.runtime.predictor import Prediction
 
 DECISION = Decision("binary", ("NORMAL", "PNEUMONIA"), "PNEUMONIA")
-ANSWER = Prediction("PNEUMONIA", ("PNEUMONIA",), {"NORMAL": 0.1, "PNEUMONIA": 0.9}, {}, "onnxruntime-fp32")
 SIDE = 512
 
 
@@ -29,6 +28,10 @@ def drawn(source: Dataset, image: Path, record: Callable[[Decision], Bundle]) ->
     rendered = np.asarray(Image.open(image).convert("L").resize((48, 48)))
     heat = np.zeros((48, 48), np.float32)
     heat[:24, :24] = 1
+    probabilities = {"NORMAL": 0.1, "PNEUMONIA": 0.9}
+    answer = Prediction(
+        "PNEUMONIA", ("PNEUMONIA",), probabilities, {}, "onnxruntime-fp32", heat=heat, explained="PNEUMONIA"
+    )
 
     def make(**changes: Any) -> Dataset:
         options = {"clinical": changes.pop("clinical", False)}
@@ -36,7 +39,7 @@ def drawn(source: Dataset, image: Path, record: Callable[[Decision], Bundle]) ->
             source.pop(keyword, None)
             if value is not None:
                 setattr(source, keyword, value)
-        picture = make_picture(source, ANSWER, record(DECISION), heat, rendered, **options)
+        picture = make_picture(source, answer, record(DECISION), rendered, **options)
         return dcmread(io.BytesIO(to_bytes(picture)))
 
     return make

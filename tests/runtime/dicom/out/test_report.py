@@ -20,6 +20,7 @@ from medcompress.runtime.errors import ImageError
 from medcompress.runtime.predictor import Prediction
 
 BINARY = Decision("binary", ("NORMAL", "VIRAL PNEUMONIA OF THE LUNG"), "VIRAL PNEUMONIA OF THE LUNG", threshold=0.3)
+INPUT = "cd" * 32
 FINDINGS = Decision("multilabel", ("Effusion", "Nodule", "Masse é"), thresholds=(0.2, 0.5, 0.7))
 
 
@@ -43,7 +44,7 @@ def texts(item: Dataset) -> list[str]:
 @pytest.fixture
 def binary(source: Dataset, record: Callable[[Decision], Bundle]) -> Callable[..., Dataset]:
     answer = prediction(BINARY, 0.25, 0.75, labels=("VIRAL PNEUMONIA OF THE LUNG",))
-    return lambda **options: make_report(source, answer, record(BINARY), **options)
+    return lambda **options: make_report(source, answer, record(BINARY), input_sha256=INPUT, **options)
 
 
 def test_the_answer_reads_back(source: Dataset, binary: Callable[..., Dataset]) -> None:
@@ -58,7 +59,9 @@ def test_the_answer_reads_back(source: Dataset, binary: Callable[..., Dataset]) 
     }
     (status,) = group.get_qualitative_evaluations(codes.DCM.SummaryOfAnalyses)
     assert status.value == codes.DCM.Succeeded
-    assert {f"bundle sha256={'ab' * 32}", "variant=onnxruntime-fp32", "medcompress"} <= set(texts(report))
+    assert {f"bundle sha256={'ab' * 32}", f"input sha256={INPUT}", "variant=onnxruntime-fp32", "medcompress"} <= set(
+        texts(report)
+    )
     assert "it was compressed with loss" in texts(report)
     (image,) = group.source_images
     assert image.referenced_sop_instance_uid == source.SOPInstanceUID
@@ -97,7 +100,7 @@ def test_several_findings_are_present_or_absent_and_none_is_listed_that_was_not_
     source: Dataset, record: Callable[[Decision], Bundle]
 ) -> None:
     answer = prediction(FINDINGS, 0.3, 0.1, 0.9, labels=("Masse é", "Effusion"))
-    report = again(make_report(source, answer, record(FINDINGS)))
+    report = again(make_report(source, answer, record(FINDINGS), input_sha256=INPUT))
     (group,) = report.content.get_image_measurement_groups()
     assert group.finding_type is None
     found = {e.name.meaning: e.value.meaning for e in group.get_qualitative_evaluations()}
@@ -113,7 +116,7 @@ def test_several_findings_are_present_or_absent_and_none_is_listed_that_was_not_
 
 
 def test_a_refusal_says_why_and_answers_nothing(source: Dataset, record: Callable[[Decision], Bundle]) -> None:
-    report = again(make_refusal(source, "it is all black", record(BINARY)))
+    report = again(make_refusal(source, "it is all black", record(BINARY), input_sha256=INPUT))
     (group,) = report.content.get_image_measurement_groups()
     assert group.finding_type is None
     assert not group.get_measurements()
@@ -145,7 +148,7 @@ def test_a_careless_header_still_gets_its_report(
             else:
                 setattr(source, keyword, value)
     answer = prediction(BINARY, 0.9, 0.1, labels=("NORMAL",))
-    report = again(make_report(source, answer, record(BINARY)))
+    report = again(make_report(source, answer, record(BINARY), input_sha256=INPUT))
     assert report.content.get_image_measurement_groups()[0].finding_type.meaning == "NORMAL"
     if "PatientName" in source:
         assert report.PatientName == source.PatientName
@@ -157,7 +160,7 @@ def test_nothing_is_filed_beside_an_image_without_identity(
 ) -> None:
     source[keyword].value = value
     with pytest.raises(ImageError, match=f"no valid {keyword}") as refused:
-        make_refusal(source, "whatever", record(BINARY))
+        make_refusal(source, "whatever", record(BINARY), input_sha256=INPUT)
     assert "SECRET" not in str(refused.value)
 
 
@@ -171,8 +174,8 @@ def test_dcmtk_reads_it_and_dicom3tools_finds_no_error(
     answer = prediction(FINDINGS, 0.3, 0.1, 0.9, labels=("Masse é", "Effusion"))
     reports = {
         "answer": binary(),
-        "findings": make_report(source, answer, record(FINDINGS)),
-        "refusal": make_refusal(source, "it is all black", record(BINARY)),
+        "findings": make_report(source, answer, record(FINDINGS), input_sha256=INPUT),
+        "refusal": make_refusal(source, "it is all black", record(BINARY), input_sha256=INPUT),
     }
     for name, report in reports.items():
         (tmp_path / name).write_bytes(to_bytes(report))
@@ -196,7 +199,7 @@ def test_the_real_scanners_images_get_reports(
         source = dcmread(file, stop_before_pixels=True)
         source.StudyInstanceUID = source.get("StudyInstanceUID") or generate_uid()
         path = tmp_path / file.name
-        path.write_bytes(to_bytes(make_report(source, answer, record(BINARY))))
+        path.write_bytes(to_bytes(make_report(source, answer, record(BINARY), input_sha256=INPUT)))
         assert "Imaging Measurement Report" in tool("dsrdump", path), file.name
         # What the source itself lacks is not ours to invent.
         errors = [line for line in tool("dciodvfy", path).splitlines() if line.startswith("Error")]

@@ -47,7 +47,8 @@ def spool(tmp_path: Path, source: Dataset, record: Callable[[Decision], Bundle])
     """With two results to be sent."""
     spool = Spool(tmp_path / "spool")
     for receipt in ("one", "two"):
-        report = make_refusal(source, "why", record(Decision("multiclass", ("a", "b"))), receipt=receipt)
+        bundle = record(Decision("multiclass", ("a", "b")))
+        report = make_refusal(source, "why", bundle, input_sha256="cd" * 32, receipt=receipt)
         (spool.results / f"{receipt}-report.dcm").write_bytes(to_bytes(report))
     return spool
 
