@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
+import struct
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile
 
 from .dicom.reading import HEAD, is_bare_dicom, is_dicom, read_dicom
 from .dicom.rendering import LENIENT, DicomRendering
@@ -19,6 +20,13 @@ from .errors import ImageError
 ImageSource: TypeAlias = "str | Path | bytes | bytearray | memoryview | np.ndarray | Image.Image"
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+# What files of each begin with, as Pillow's own plugins have it.
+_BEGIN = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "BMP": (b"BM",),
+    "TIFF": (b"II\x2a\0", b"MM\0\x2a", b"MM\x2a\0", b"II\0\x2a", b"MM\0\x2b", b"II\x2b\0"),
+}
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"})
 # A full-field mammogram has 15 to 30 million pixels; what is far above that is a mistake or an attack.
 MAX_PIXELS = 80_000_000
@@ -57,10 +65,7 @@ def read_image(
     if isinstance(source, Image.Image):
         return _decode(lambda: source, "image", None)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        data = bytes(source)
-        if _begins_as_dicom(data[:HEAD], "image bytes"):
-            return _from_dicom(io.BytesIO(data), "image bytes", dicom)
-        return _decode(lambda: Image.open(io.BytesIO(data), formats=FORMATS), "image bytes", at_least)
+        return _from_file(io.BytesIO(source), "image bytes", at_least, dicom)
     if not isinstance(source, (str, Path)):
         raise ImageError(f"a {type(source).__name__} is no image; give a path, bytes, an array or a PIL image")
     path = Path(source)
@@ -75,11 +80,12 @@ def read_image(
         raise ImageError(f"{path}: is empty (0 bytes); copy the image again from its source")
     if size > MAX_FILE_BYTES:
         raise ImageError(f"{path}: is {size >> 20} MiB, the limit is {MAX_FILE_BYTES >> 20} MiB")
-    with contextlib.suppress(OSError), path.open("rb") as file:  # what cannot be opened is refused below
-        if _begins_as_dicom(file.read(HEAD), str(path)):
-            file.seek(0)
-            return _from_dicom(file, str(path), dicom)
-    return _decode(lambda: Image.open(path, formats=FORMATS), str(path), at_least)
+    try:
+        with path.open("rb") as file:
+            return _from_file(file, str(path), at_least, dicom)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ImageError(f"{path}: cannot be opened ({reason}); check its permissions, or copy it again") from error
 
 
 def pixel_hash(image: Image.Image) -> str:
@@ -111,6 +117,38 @@ def _begins_as_dicom(head: bytes, name: str) -> bool:
     return is_dicom(head)
 
 
+def _from_file(file: BinaryIO, name: str, at_least: tuple[int, int] | None, dicom: DicomRendering) -> Image.Image:
+    head = file.read(HEAD)
+    file.seek(0)
+    if _begins_as_dicom(head, name):
+        return _from_dicom(file, name, dicom)
+    return _decode(lambda: _open(file, head), name, at_least)
+
+
+def _open(file: BinaryIO, head: bytes) -> Image.Image:
+    """Open a file with the one plugin of Pillow's for what it begins with: no other meets its bytes, or is imported.
+
+    ``Image.open`` imports five plugins for a stream, and every one there is for the first TIFF.
+    """
+    kind = next((name for name, begin in _BEGIN.items() if head.startswith(begin)), None)
+    if kind is None:
+        raise Image.UnidentifiedImageError
+    import_module(f"PIL.{kind.title()}ImagePlugin")
+    try:
+        return Image.OPEN[kind][0](file, "")
+    except (SyntaxError, IndexError, TypeError, struct.error) as error:  # those Image.open takes for another format
+        raise Image.UnidentifiedImageError from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """EXIF orientation applied; ``exif_transpose`` copies the pixels also where there is nothing to turn."""
+    if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+        return image
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
+
+
 def _from_dicom(file: BinaryIO, name: str, dicom: DicomRendering) -> Image.Image:
     image, cautions = read_dicom(file, name, dicom)
     image.info[_CAUTIONS] = cautions
@@ -130,7 +168,7 @@ def _decode(opener: Callable[[], Image.Image], name: str, at_least: tuple[int, i
         if at_least is not None and isinstance(image, ImageFile.ImageFile):
             image.draft(None, at_least)  # type: ignore[arg-type]  # None keeps the file's own colour mode
         image.load()
-        image = ImageOps.exif_transpose(image)
+        image = _upright(image)
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -192,3 +194,16 @@ def test_arrays_without_a_known_grey_scale_are_refused(array: np.ndarray) -> Non
 def test_other_formats_are_refused() -> None:
     with pytest.raises(ImageError, match="not a PNG, JPEG, BMP, TIFF"):
         read_image(encoded(Image.fromarray(GREY), "GIF"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "TIFF"])
+def test_one_plugin_of_pillows_meets_the_bytes_whatever_the_files_name(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "film.gif"
+    Image.new("L", (9, 5), 77).save(path, kind)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom medcompress.runtime.images import read_image\n"
+        "path = Path(sys.argv[1])\nassert read_image(path).size == read_image(path.read_bytes()).size == (9, 5)\n"
+        "print(*(name for name in sys.modules if name.startswith('PIL.') and name.endswith('ImagePlugin')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [f"PIL.{kind.title()}ImagePlugin"]
