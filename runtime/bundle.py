@@ -7,6 +7,7 @@
     ranges.json          how the values of every tensor were distributed over those images
     explanations/...     what heat maps are made with
     golden.npz           a few inputs with each variant's outputs: the self-test of the machine that will run it
+    guard.npz            what the input guard learned of the training images
     report.json, report.html, report.md, model_card.md
 
     signatures/...       of manifest.json, see :mod:`medcompress.runtime.signing`: the only files it does not list
@@ -31,6 +32,7 @@ import msgspec
 
 from .decision import Decision
 from .errors import BundleError, InputError
+from .guard import Guard
 from .plain_files import keeps_weights_elsewhere, mark, open_plain, read_plain
 from .preprocessing import Preprocessing
 from .records import from_json, to_json, write_whole
@@ -41,6 +43,7 @@ _READ = (1, 2, 3)
 MANIFEST = "manifest.json"
 REFERENCE_FILE = "model.onnx"
 GOLDEN_FILE = "golden.npz"
+GUARD_FILE = "guard.npz"
 CALIBRATION_FILE = "calibration.json"
 RANGES_FILE = "ranges.json"
 SIGNATURES = "signatures"
@@ -138,6 +141,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         accepted: an inconclusive form was let through on the maker's word.
         lineage: checkpoint and data fingerprints, tolerance, package versions, CPU of the build machine.
         files: every other file of the bundle.
+        guard: what tells images the model was not made for; None where none could be learned.
     """
 
     schema: int
@@ -154,19 +158,24 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lineage: dict[str, Any]
     files: dict[str, FileEntry] = {}
     accepted: bool = False
+    guard: Guard | None = None
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
-        if len(names) > _MAX_VARIANTS:
-            raise ValueError(f"there are {len(names)} variants, at most {_MAX_VARIANTS} are made")
+        if len(names) > _MAX_VARIANTS or len(self.files) > _MAX_FILES:
+            raise ValueError(f"there are {len(names)} variants and {len(self.files)} files, which no bundle has")
+        # They are printed: a name is not to draw on the terminal, or to write a line of its own.
+        odd = [name for name in (*names, *self.decision.classes) if not name.isprintable()]
+        if odd:
+            raise ValueError(f"a variant or class is named {odd[0]!a}, which cannot be printed")
         if len(set(names)) != len(names) or not {self.chosen, self.reference} <= set(names):
             raise ValueError("the variants' names repeat, or the chosen one or the reference is not among them")
         unsafe = [name for name in self.files if not _SAFE_NAME.fullmatch(name)]
         if unsafe:
             raise ValueError(f"a file of the bundle is named {unsafe[0]!r}, which may lead outside it")
         # Windows and macOS would write one over the other.
-        if len({name.lower() for name in self.files}) != len(self.files) or len(self.files) > _MAX_FILES:
-            raise ValueError(f"two files' names differ by capitals only, or there are more than {_MAX_FILES} files")
+        if len({name.lower() for name in self.files}) != len(self.files):
+            raise ValueError("two files' names differ by capitals only")
         for variant in self.variants:
             unlisted = [name for name in variant.listed if name not in self.files]
             if self.files and (unlisted or not variant.files):
@@ -224,7 +233,12 @@ class Bundle(msgspec.Struct, frozen=True):
         try:
             yield paths
         finally:
+            # What the engine made of such a file, its own refusal too, counts for nothing.
             search.join()
+            self._refuse_changed(before, found)
+
+    @staticmethod
+    def _refuse_changed(before: Sequence[tuple[Path, tuple[int, ...]]], found: Sequence[Exception]) -> None:
         if found:
             raise found[0]
         for path, seen in before:
