@@ -113,7 +113,7 @@ def render_grey(stored: Stored, grey: Grey, rendering: DicomRendering) -> Image.
     """Stored values (H, W) of MONOCHROME1 or 2 to 8-bit grey, through the whole chain (C.7.6.3.1.2, C.11)."""
     low, high = int(stored.min()), int(stored.max())
     levels = np.arange(low, high + 1)
-    padded = is_padding(levels, grey.padding)
+    padded = is_padding(levels, grey.padding if rendering.padding == "black" else None)
     values = modality_values(levels, grey)
     voi = Window(*rendering.window) if rendering.window else grey.voi
     if isinstance(voi, Window):
@@ -127,8 +127,7 @@ def render_grey(stored: Stored, grey: Grey, rendering: DicomRendering) -> Image.
     if grey.inverse:
         shown = 1 - shown
     table = eight_bits(shown)
-    if rendering.padding == "black":
-        table[padded] = 0
+    table[padded] = 0
     return Image.fromarray(_looked_up(table, stored, low))
 
 

@@ -83,7 +83,7 @@ def expanded(units: npt.NDArray[Any], count: int) -> npt.NDArray[np.uint16]:
         if kind == 2:
             offset = units[place : place + (2 if wide else 4)].tobytes()
             target = int.from_bytes(offset, "little") // units.dtype.itemsize
-            if copying or target >= len(units):
+            if copying or len(offset) < 4 or target >= len(units):
                 raise ImageError("has a damaged palette: a segment that leads nowhere")
             copying, place = [place + (2 if wide else 4), length], target
             continue
