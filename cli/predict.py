@@ -98,11 +98,10 @@ def prepare_folder(folder: Path, images: tuple[Path, ...]) -> None:
         InputError: they would.
         MachineError: a package is missing.
     """
-    from ..runtime.dicom.derived import keep_names_out_of_logs, require_highdicom
+    from ..runtime.dicom.derived import require_highdicom
     from ..runtime.errors import InputError
 
     require_highdicom()
-    keep_names_out_of_logs()
     twice = {image.stem for image in images if sum(image.stem == other.stem for other in images) > 1}
     if twice:
         raise InputError(f"several images are called {min(twice)}, and so would their reports be; give them one by one")

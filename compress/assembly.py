@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ from ..benchmarks.timing.worker import Worker
 from ..runtime.bundle import (
     CALIBRATION_FILE,
     GOLDEN_FILE,
+    GUARD_FILE,
     RANGES_FILE,
     REFERENCE_FILE,
     SCHEMA,
@@ -26,9 +27,11 @@ from ..runtime.bundle import (
     seal,
 )
 from ..runtime.golden import Golden, make_picture
+from ..runtime.guard import Guard
 from ..runtime.preprocessing import Preprocessing
 from ..runtime.records import to_json
 from ..trained.spec import ModelSpec
+from .explanation.bundling import Origin, explain_forms
 
 
 def assemble(
@@ -40,12 +43,17 @@ def assemble(
     calibrated: Calibration,
     rendered: np.ndarray,
     ranges: Path | None,
+    origins: Mapping[str, Origin],
+    guard: Guard | None,
+    learned: Path,
 ) -> None:
     """Put the bundle together: the reference, and of the other forms those that are ``kept``.
 
     Args:
         rendered: calibration images.
         ranges: the file with what was gathered on them; None without INT8.
+        origins: candidate -> what it was made of, for its heat maps.
+        learned: the file with what the guard learned; not there where there is none.
     """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "variants").mkdir(parents=True)
@@ -56,6 +64,9 @@ def assemble(
     for file in dict.fromkeys(file for candidate in proven for file in candidate.files):
         places.setdefault(file, f"variants/{file.name}")
         shutil.copyfile(file, folder / places[file])
+    golden = _golden(spec.preprocessing, rendered, proven, report.threads, folder)
+    explained, maps = explain_forms(folder, proven, origins, golden.inputs, rendered, report.threads)
+    golden = msgspec.structs.replace(golden, maps=maps)
     variants = []
     for candidate in proven:
         variants.append(
@@ -66,10 +77,12 @@ def assemble(
                 files=tuple(places[file] for file in candidate.files),
                 requires=candidate.requires,
                 figures=_figures(rows[candidate.name]),
+                explanation=explained.get(candidate.name),
             )
         )
-    golden = _golden(spec.preprocessing, rendered, proven, report.threads, folder)
     (folder / GOLDEN_FILE).write_bytes(golden.to_bytes())
+    if guard is not None:
+        shutil.copyfile(learned, folder / GUARD_FILE)
     (folder / CALIBRATION_FILE).write_bytes(to_json(calibrated))
     if ranges is not None:
         shutil.copyfile(ranges, folder / RANGES_FILE)
@@ -81,6 +94,7 @@ def assemble(
             created=report.created,
             verdict=report.verdict,
             accepted=report.accepted,
+            guard=guard,
             reason=report.reason,
             chosen=report.chosen,
             reference=report.reference,

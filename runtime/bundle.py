@@ -67,7 +67,9 @@ class Explanation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         graph: file of the bundle: an ONNX graph from the tensors, each of one image, and the class to the map.
         tensors: of the variant's model, by name, the feature maps first.
         grid: (height, width) of the feature maps.
-        off: of the heat maps of the golden inputs, largest difference from those torch makes of the network.
+        off: largest difference of any heat map from the one torch makes of the network, of the golden inputs and a
+            dozen training images.
+        correlation: of the training images' heat maps with torch's, on average.
         method: what they are.
     """
 
@@ -75,6 +77,7 @@ class Explanation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tensors: tuple[str, ...]
     grid: tuple[int, int]
     off: float
+    correlation: float
     method: Literal["grad-cam"] = "grad-cam"
 
 

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
-from .bundle import Bundle, Variant, open_bundle
+from .bundle import GUARD_FILE, Bundle, Variant, open_bundle
 from .engines import Executed
-from .errors import EngineError
+from .errors import EngineError, ImageRefused
+from .explanation import Explainer, Explainers, explained_class, heat_map
 from .golden import PIXEL_TOLERANCE, Golden, pixel_error, read_golden
+from .guard import MAX_BYTES, Learned, Policy, read_learned
 from .images import ImageSource, cautions_of
 from .placement import in_order, place, remembered
 from .variants import Running, Succession, golden_error
@@ -33,10 +37,13 @@ class Prediction(msgspec.Struct, frozen=True):
         label: the class answered; for several findings the likeliest of them, or None where there is none.
         labels: all classes answered: one, or any number of findings.
         probabilities: of every class.
-        time_ms: ``preprocess`` (decode, resize, normalize), ``engine`` and ``total``, of this image; in a
-            batch the engine's time is shared out evenly.
+        time_ms: ``preprocess`` (decode, resize, normalize), ``engine``, ``explain`` where asked for, and ``total``, of
+            this image; in a batch the engine's time is shared out evenly.
         variant: that answered.
         cautions: what a reader of this answer should know, a sentence each.
+        heat: where asked for: what spoke for ``explained``, float32 (H, W) of the image as it was rendered, 0..1, 1 its
+            own strongest place; all 0 where nothing did. See :mod:`medcompress.runtime.explanation`.
+        explained: the class answered, of several findings the likeliest, found or not.
     """
 
     label: str | None
@@ -45,6 +52,8 @@ class Prediction(msgspec.Struct, frozen=True):
     time_ms: dict[str, float]
     variant: str
     cautions: tuple[str, ...] = ()
+    heat: npt.NDArray[np.float32] | None = None
+    explained: str | None = None
 
 
 class Predictor:
@@ -56,9 +65,13 @@ class Predictor:
         bundle: the opened bundle.
     """
 
-    def __init__(self, bundle: Bundle, variants: Succession) -> None:
+    def __init__(
+        self, bundle: Bundle, variants: Succession, learned: Learned | None = None, guard: Policy = "refuse"
+    ) -> None:
         self.bundle = bundle
         self._variants = variants
+        self._learned, self._guard = learned, guard
+        self._explainers = Explainers(bundle)
 
     @property
     def variant(self) -> Variant:
@@ -75,23 +88,28 @@ class Predictor:
         """Why better variants were set aside, a sentence each."""
         return self._variants.setbacks
 
-    def predict(self, source: ImageSource) -> Prediction:
+    def predict(self, source: ImageSource, *, explain: bool = False) -> Prediction:
         """Answer for one image: a path, bytes, an array or a PIL image.
+
+        Args:
+            explain: with a heat map. The first one takes longer: what makes it is loaded, and held against the golden
+                vectors. The answer is the same as without.
 
         Raises:
             ImageError: the image is refused.
+            InputError: the bundle holds no explanation.
+            EngineError: the heat maps of this machine are not those of the build machine.
         """
-        return self._predict_chunk([source])[0]
+        return self._predict_chunk([source], explain)[0]
 
-    def predict_batch(self, sources: Iterable[ImageSource]) -> list[Prediction]:
+    def predict_batch(self, sources: Iterable[ImageSource], *, explain: bool = False) -> list[Prediction]:
         """Answer for several images, in their order.
 
-        Raises:
-            ImageError: an image is refused; no answers are given then.
+        Raises: see :meth:`predict`; of an image that is refused, and no answers are given then.
         """
         sources = list(sources)
         starts = range(0, len(sources), _BATCH)
-        return [answer for start in starts for answer in self._predict_chunk(sources[start : start + _BATCH])]
+        return [answer for start in starts for answer in self._predict_chunk(sources[start : start + _BATCH], explain)]
 
     def check(self, golden: Golden) -> float:
         """Run the bundle's first golden input once more; returns its golden error.
@@ -131,30 +149,34 @@ class Predictor:
 
     def close(self) -> None:
         """Free the engine."""
+        self._explainers.close()
         self._variants.close()
 
-    def _predict_chunk(self, sources: list[ImageSource]) -> list[Prediction]:
+    def _predict_chunk(self, sources: list[ImageSource], explain: bool) -> list[Prediction]:
         manifest = self.bundle.manifest
         prepare = manifest.preprocessing
         tensors, prepared_ms, cautions = [], [], []
         for source in sources:
             start = time.perf_counter()
             image = prepare.decode(source)
-            tensors.append(prepare.normalize(prepare.draw(image)))
-            cautions.append(cautions_of(image))
+            pixels = prepare.draw(image)
+            cautions.append((*cautions_of(image), *self._guarded(source, image, pixels)))
+            tensors.append(prepare.normalize(pixels))
             prepared_ms.append((time.perf_counter() - start) * 1e3)
-        start = time.perf_counter()
         batch = tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
         running = self._variants.running
+        explainer = self._explainers.of(running) if explain else None
+        start = time.perf_counter()
         try:
-            logits = _run(running, batch)
+            logits, maps = _run(running, explainer, batch)
         except EngineError as error:
             running = self._take_over(running, error)
-            logits = _run(running, batch)
+            explainer = self._explainers.of(running) if explain else None
+            logits, maps = _run(running, explainer, batch)
         probabilities = manifest.decision.probabilities(logits)
         answers = manifest.decision.answers(probabilities)
         engine_ms = (time.perf_counter() - start) * 1e3 / len(sources)
-        return [
+        predictions = [
             self._prediction(
                 row,
                 answered,
@@ -164,6 +186,41 @@ class Predictor:
             )
             for row, answered, ms, beware in zip(probabilities, answers, prepared_ms, cautions, strict=True)
         ]
+        if explainer is None:
+            return predictions
+        return [
+            self._explained(prediction, explainer, maps, place, probabilities[place])
+            for place, prediction in enumerate(predictions)
+        ]
+
+    def _explained(
+        self,
+        prediction: Prediction,
+        explainer: Explainer,
+        maps: list[npt.NDArray[np.float32]],
+        place: int,
+        probabilities: np.ndarray,
+    ) -> Prediction:
+        """With the heat map of the image at ``place`` of the batch."""
+        manifest = self.bundle.manifest
+        start = time.perf_counter()
+        index = explained_class(manifest.decision, probabilities)
+        heat = heat_map(explainer.weigh(maps, place, index), manifest.preprocessing.size)
+        ms = (time.perf_counter() - start) * 1e3
+        times = {**prediction.time_ms, "explain": round(ms, 3), "total": round(prediction.time_ms["total"] + ms, 3)}
+        return msgspec.structs.replace(prediction, heat=heat, explained=manifest.decision.classes[index], time_ms=times)
+
+    def _guarded(self, source: ImageSource, image: Image.Image, pixels: np.ndarray) -> tuple[str, ...]:
+        """What the guard says of an image that may be answered; see :meth:`predict` for one that may not."""
+        if self._learned is None:
+            return ()
+        found = self._learned.judge(image, pixels)
+        if not found.refusal:
+            return found.cautions
+        if self._guard == "refuse":
+            name = source if isinstance(source, (str, Path)) else "image"
+            raise ImageRefused(f"{name}: {found.refusal}")
+        return (f"the image {found.refusal}",)
 
     def _take_over(self, failed: Running, error: EngineError) -> Running:
         running = self._variants.replace(failed, str(error))
@@ -194,6 +251,7 @@ def load(
     threads: int | None = None,
     measure: bool = False,
     trust: str | Path | None = None,
+    guard: Policy = "refuse",
 ) -> Predictor:
     """Open a bundle and load the best of its variants that this machine runs faithfully.
 
@@ -208,6 +266,8 @@ def load(
         measure: where nothing was measured here yet, measure now, some seconds, and remember it for this machine.
         trust: a public key, or a folder of them, the bundle must be signed with; see
             :func:`medcompress.runtime.bundle.open_bundle`.
+        guard: what becomes of an image that does not look like those the model was made for: ``refuse`` raises an
+            ImageRefused, ``flag`` answers and says so among the cautions, ``off`` does not look.
 
     Raises:
         BundleError: not signed with a trusted key, damaged, changed or of a newer schema; of damaged variants only where no other runs here.
@@ -230,11 +290,19 @@ def load(
     variants = Succession(bundle, golden, candidates, threads)
     for setback in variants.setbacks:
         warnings.warn(f"variant passed over: {setback}", RuntimeWarning, stacklevel=2)
-    return Predictor(bundle, variants)
+    learned = None
+    if manifest.guard and guard != "off":
+        learned = read_learned(bundle.read(GUARD_FILE, MAX_BYTES), str(bundle.folder / GUARD_FILE))
+    return Predictor(bundle, variants, learned, guard)
 
 
-def _run(running: Running, batch: np.ndarray) -> np.ndarray:
-    logits = running.engine.run(batch)
+def _run(
+    running: Running, explainer: Explainer | None, batch: np.ndarray
+) -> tuple[np.ndarray, list[npt.NDArray[np.float32]]]:
+    """The raw outputs, and what heat maps are made of, where they are asked for."""
+    logits, maps = (running.engine.run(batch), []) if explainer is None else explainer.run(batch)
+    if explainer is not None and not explainer.faithful:
+        logits = running.engine.run(batch)
     if not np.isfinite(logits).all():
         raise EngineError(f"variant {running.variant.name} gave outputs that are not numbers; run: medcompress doctor")
-    return logits
+    return logits, maps

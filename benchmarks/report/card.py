@@ -103,6 +103,7 @@ def _use(report: Report) -> list[str]:
         "Primary users: engineers and researchers of the institution whose images it was tested on.",
         "Out of scope: diagnosis, triage or any other decision about a patient; images of another kind, from other "
         "scanners or of other populations than those below; CPUs on which medcompress verify does not pass.",
+        f"Images of another kind: the input guard is {plain(report.provenance.get('input guard', 'none'))}.",
         f"A clinical purpose, and whether it was agreed with anyone: {_NOT_RECORDED.lower()}",
     ]
 

@@ -161,7 +161,7 @@ def test_a_refused_image_is_named(pristine_bundle: Path, tmp_path: Path) -> None
 
 
 def test_an_image_of_any_shape_is_answered(pristine_bundle: Path) -> None:
-    predictor = load(pristine_bundle)
+    predictor = load(pristine_bundle, guard="off")
     for size in [(1, 1), (1, 3000), (3000, 1), (17, 5)]:
         buffer = io.BytesIO()
         Image.new("L", size, 77).save(buffer, "PNG")
