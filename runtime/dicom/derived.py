@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..bundle import Bundle
 from ..errors import ImageError, MedcompressError, missing_package
 from .attributes import pixels_of
-from .reading import chosen_frame
+from .reading import chosen_frame, quietly
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -37,9 +37,9 @@ _PIXELS = 0x7FE00000
 
 
 def keep_names_out_of_logs() -> None:
-    """Silence the DICOM packages' loggers and warnings for this process: both quote values, patients' names among them.
+    """Silence the DICOM packages' loggers for this process, for good: they quote values, patients' names among them.
 
-    For programs whose output others read. What they would have said is said by medcompress, without the values.
+    For a node, in whose threads they run all the time; what must be known is said by the node, without the values.
     """
     for name in ("pydicom", "highdicom", "pynetdicom"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -76,8 +76,7 @@ def header_of(source: Dataset) -> Dataset:
     from pydicom.uid import UID
 
     header = Dataset()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quietly():
         for tag in source.keys():  # noqa: SIM118  # iterating a data set gives its elements, parsed
             if tag.is_private or tag >= _PIXELS or tag.group not in {0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0032}:
                 continue
@@ -168,21 +167,21 @@ def encoding(kind: str) -> Iterator[None]:
     Raises:
         ImageError: instead of any other error within.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
+    try:
+        with quietly():
             yield
-        except MedcompressError:
-            raise
-        except Exception as error:
-            reason = f"the DICOM header does not make a {kind} ({type(error).__name__}); have its source corrected"
-            raise ImageError(reason) from error
+    except MedcompressError:
+        raise
+    except Exception as error:
+        reason = f"the DICOM header does not make a {kind} ({type(error).__name__}); have its source corrected"
+        raise ImageError(reason) from error
 
 
 def to_bytes(dataset: Dataset) -> bytes:
     """The object as a DICOM file (PS3.10)."""
     buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
+    with quietly():
+        dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
 
 

@@ -8,7 +8,10 @@ codestream only after its size was found to be the header's.
 from __future__ import annotations
 
 import logging
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -38,6 +41,7 @@ _MAX_READ_BYTES = 256 * 1024 * 1024
 _PIXEL_DATA = {0x7FE00010, 0x7FE00009, 0x7FE00008}
 _GROUP_VRS = {b"UL", b"OB", b"UI", b"SH", b"AE"}
 _DATA_VRS = {b"CS", b"UI", b"SH", b"DA", b"UL"}
+_UNSAID = ("ignore", None, Warning, re.compile(r"(pydicom|highdicom)\b"), 0)
 _reading: ContextVar[bool] = ContextVar("reading a DICOM file", default=False)
 
 
@@ -64,10 +68,9 @@ def read_dicom(file: BinaryIO, name: str, rendering: DicomRendering) -> tuple[Im
         ImageError: damaged, not an image, of a kind that is not read, or refused by the policy.
         MachineError: pydicom or a decoder is not installed.
     """
-    _quiet_pydicom()
-    token = _reading.set(True)
     try:
-        return _read(cast("BinaryIO", _Counted(file)), rendering)
+        with quietly():
+            return _read(cast("BinaryIO", _Counted(file)), rendering)
     except ImageError as error:
         raise type(error)(f"{name}: {error}") from error
     except MemoryError as error:
@@ -76,8 +79,6 @@ def read_dicom(file: BinaryIO, name: str, rendering: DicomRendering) -> tuple[Im
         raise
     except Exception as error:  # a damaged file makes pydicom raise whatever its parsers meet first
         raise ImageError(f"{name}: is a damaged DICOM file; copy it again from its source") from error
-    finally:
-        _reading.reset(token)
 
 
 def _read(file: BinaryIO, rendering: DicomRendering) -> tuple[Image.Image, tuple[str, ...]]:
@@ -128,16 +129,13 @@ def whole_header(file: BinaryIO) -> Dataset:
         ImageError: damaged, or in a transfer syntax that is not read; the message names no patient.
         MachineError: pydicom is not installed.
     """
-    _quiet_pydicom()
-    token = _reading.set(True)
     try:
-        return _header(cast("BinaryIO", _Counted(file)), keywords=None)[0]
+        with quietly():
+            return _header(cast("BinaryIO", _Counted(file)), keywords=None)[0]
     except (ImageError, MachineError):
         raise
     except Exception as error:  # likewise
         raise ImageError("is a damaged DICOM file; copy it again from its source") from error
-    finally:
-        _reading.reset(token)
 
 
 def _header(file: BinaryIO, keywords: tuple[str, ...] | None = KEYWORDS) -> tuple[Dataset, BinaryIO, UID]:
@@ -200,9 +198,20 @@ class _Counted:
         return self._file.read(_MAX_READ_BYTES if count < 0 else min(count, _MAX_READ_BYTES))
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Within, what pydicom and highdicom warn of reaches no log and no terminal: it quotes values of the header."""
+    if _UNSAID not in warnings.filters:  # others reset them
+        warnings.filterwarnings(_UNSAID[0], module=_UNSAID[3].pattern)
+    _bar_logs()
+    token = _reading.set(True)
+    try:
+        yield
+    finally:
+        _reading.reset(token)
+
+
 @cache
-def _quiet_pydicom() -> None:
-    """What pydicom warns of quotes values of the header: it must reach no log and no terminal from here."""
-    warnings.filterwarnings("ignore", module=r"pydicom\b")
-    for name in ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils"):
+def _bar_logs() -> None:
+    for name in ("pydicom", "pydicom.pixels.decoders.base", "pydicom.pixels.utils", "highdicom.base"):
         logging.getLogger(name).addFilter(lambda record: not _reading.get())

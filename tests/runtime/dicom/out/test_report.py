@@ -154,6 +154,27 @@ def test_a_careless_header_still_gets_its_report(
         assert report.PatientName == source.PatientName
 
 
+def test_no_value_of_the_header_reaches_a_log(
+    source: Dataset,
+    record: Callable[[Decision], Bundle],
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from pydicom import config
+
+    with monkeypatch.context() as patch:
+        patch.setattr(config.settings, "_writing_validation_mode", config.IGNORE)
+        source.PatientName, source.PatientID, source.PatientBirthDate = "SECRET", "SECRET" * 20, "SECRET"
+    read = dcmread(io.BytesIO(to_bytes(source)))  # its values are looked at when they are asked for
+    caplog.clear()
+    recwarn.clear()
+    caplog.set_level("DEBUG")
+    to_bytes(make_refusal(read, "why", record(BINARY), input_sha256=INPUT))
+    assert "SECRET" not in caplog.text
+    assert not [str(warning.message) for warning in recwarn if "SECRET" in str(warning.message)]
+
+
 @pytest.mark.parametrize(("keyword", "value"), [("StudyInstanceUID", ""), ("SOPInstanceUID", "4711.SECRET")])
 def test_nothing_is_filed_beside_an_image_without_identity(
     keyword: str, value: str, source: Dataset, record: Callable[[Decision], Bundle]
