@@ -13,13 +13,14 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
-from .dicom.reading import HEAD, is_bare_dicom, is_dicom, read_dicom
 from .dicom.rendering import LENIENT, DicomRendering
 from .errors import ImageError
 
 ImageSource: TypeAlias = "str | Path | bytes | bytearray | memoryview | np.ndarray | Image.Image"
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+# Bytes that tell a DICOM file from any other.
+_HEAD = 140
 # What files of each begin with, as Pillow's own plugins have it.
 _BEGIN = {
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -109,7 +110,19 @@ def is_from_dicom(image: Image.Image) -> bool:
     return _CAUTIONS in image.info
 
 
+def _from_file(file: BinaryIO, name: str, at_least: tuple[int, int] | None, dicom: DicomRendering) -> Image.Image:
+    head = file.read(_HEAD)
+    file.seek(0)
+    kind = next((kind for kind, begin in _BEGIN.items() if head.startswith(begin)), None)
+    # A DICOM file may begin as any other (PS3.10 7.1): what tells it are four bytes further on.
+    if (kind is None or head[128:132] == b"DICM") and _begins_as_dicom(head, name):
+        return _from_dicom(file, name, dicom)
+    return _decode(lambda: _open(file, kind), name, at_least)
+
+
 def _begins_as_dicom(head: bytes, name: str) -> bool:
+    from .dicom.reading import is_bare_dicom, is_dicom  # most machines meet none, and start faster without
+
     if is_bare_dicom(head):
         raise ImageError(
             f"{name}: is a DICOM data set without the header that says how it is encoded; export it as a DICOM file"
@@ -117,20 +130,11 @@ def _begins_as_dicom(head: bytes, name: str) -> bool:
     return is_dicom(head)
 
 
-def _from_file(file: BinaryIO, name: str, at_least: tuple[int, int] | None, dicom: DicomRendering) -> Image.Image:
-    head = file.read(HEAD)
-    file.seek(0)
-    if _begins_as_dicom(head, name):
-        return _from_dicom(file, name, dicom)
-    return _decode(lambda: _open(file, head), name, at_least)
-
-
-def _open(file: BinaryIO, head: bytes) -> Image.Image:
+def _open(file: BinaryIO, kind: str | None) -> Image.Image:
     """Open a file with the one plugin of Pillow's for what it begins with: no other meets its bytes, or is imported.
 
     ``Image.open`` imports five plugins for a stream, and every one there is for the first TIFF.
     """
-    kind = next((name for name, begin in _BEGIN.items() if head.startswith(begin)), None)
     if kind is None:
         raise Image.UnidentifiedImageError
     import_module(f"PIL.{kind.title()}ImagePlugin")
@@ -150,6 +154,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _from_dicom(file: BinaryIO, name: str, dicom: DicomRendering) -> Image.Image:
+    from .dicom.reading import read_dicom
+
     image, cautions = read_dicom(file, name, dicom)
     image.info[_CAUTIONS] = cautions
     return image
