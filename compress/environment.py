@@ -20,6 +20,7 @@ _NEEDED = {
     "matplotlib": "matplotlib",
     "torch_pruning": "torch-pruning",
     "optuna": "optuna",
+    "pytorch_grad_cam": "grad-cam",
 }
 
 

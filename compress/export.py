@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -47,6 +49,37 @@ def export(module: nn.Module, images: npt.NDArray[np.float32], path: Path) -> Ex
     """
     # Two images: a batch of one would be taken for a constant.
     example = torch.from_numpy(images[:2])
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    write_onnx(module, (example,), path, ["image"], ["logits"], ({0: batch},))
+    parity = _parity(module, images, path)
+    if not parity <= PARITY:
+        raise MachineError(
+            f"the exported ONNX model answers otherwise than torch (by {parity:.2g} of the largest logit, {PARITY} is "
+            "allowed); update torch, onnx, onnxscript and onnxruntime together"
+        )
+    return Exported(OPSET, parity, len(images))
+
+
+def write_onnx(
+    module: nn.Module,
+    example: tuple[torch.Tensor, ...],
+    path: Path,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic_shapes: tuple[dict[int, Any], ...] | None = None,
+) -> None:
+    """Write a module as one ONNX file, its inputs and outputs under these names.
+
+    Args:
+        module: in evaluation mode.
+        example: of its inputs.
+        path: of the file to write.
+        inputs, outputs: names.
+        dynamic_shapes: of each input, the dimensions that are not those of the example; None for none.
+
+    Raises:
+        MedcompressError: torch cannot export it; the message names the reason.
+    """
     # The exporter reports its steps and every fallback as warnings and log lines; parity is the check.
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
@@ -56,12 +89,12 @@ def export(module: nn.Module, images: npt.NDArray[np.float32], path: Path) -> Ex
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 module,
-                (example,),
+                example,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["image"],
-                output_names=["logits"],
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_shapes=dynamic_shapes,
                 external_data=False,
                 verbose=False,
             )
@@ -72,13 +105,6 @@ def export(module: nn.Module, images: npt.NDArray[np.float32], path: Path) -> Ex
         quiet.setLevel(level)
     assert program is not None
     onnx.save_model(_without_traces(program.model_proto), path)
-    parity = _parity(module, images, path)
-    if not parity <= PARITY:
-        raise MachineError(
-            f"the exported ONNX model answers otherwise than torch (by {parity:.2g} of the largest logit, {PARITY} is "
-            "allowed); update torch, onnx, onnxscript and onnxruntime together"
-        )
-    return Exported(OPSET, parity, len(images))
 
 
 def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -22,6 +22,7 @@ from ..runtime.errors import EngineError
 from ..runtime.hardware import this_cpu
 from ..trained.checkpoint import rebuild
 from ..trained.data.splits import Split
+from .explanation.bundling import Origin
 from .int8.attempt import Yardstick, loaded, part_of
 from .int8.ladder import Ladder
 from .int8.plan import Plan
@@ -79,6 +80,7 @@ class Forms:
         steps: of all ladders, in the order they were taken.
         plans: INT8 form -> how it was made.
         calibrated: by the name of the network; without those that have no INT8 form.
+        origins: form -> what it was made of.
     """
 
     candidates: tuple[Candidate, ...]
@@ -86,6 +88,7 @@ class Forms:
     steps: tuple[Step, ...]
     plans: dict[str, Plan]
     calibrated: dict[str, Calibrated]
+    origins: dict[str, Origin]
 
     @property
     def digest(self) -> str:
@@ -139,7 +142,9 @@ def make_forms(workspace: Workspace, recipes: Sequence[Recipe], network: Network
             plans[recipe.name] = plans[recipe.graph]
         else:
             problems[recipe.name] = _problem(recipe, f"error: not made: it is {recipe.graph} in another precision")
-    forms = Forms(tuple(made.values()), tuple(problems.values()), tuple(steps), plans, {})
+    files = {name: sources.origin(plans[name]) if name in plans else (network.reference, None) for name in made}
+    origins = {name: Origin(network.checkpoint, *origin) for name, origin in files.items()}
+    forms = Forms(tuple(made.values()), tuple(problems.values()), tuple(steps), plans, {}, origins)
     if not plans:
         return forms
     source, ranges = sources.plain()
@@ -154,6 +159,7 @@ def joined(parts: Sequence[Forms]) -> Forms:
         tuple(each for part in parts for each in part.steps),
         {name: plan for part in parts for name, plan in part.plans.items()},
         {name: found for part in parts for name, found in part.calibrated.items()},
+        {name: origin for part in parts for name, origin in part.origins.items()},
     )
 
 
@@ -203,6 +209,7 @@ def _tuner(network: Network, trial: Trial) -> Tuner | None:
         return None
 
     def tune(path: Path) -> None:
+        from .explanation.making import make_explanation
         from .export import export
         from .int8.fine_tuning import fine_tune
 
@@ -210,7 +217,9 @@ def _tuner(network: Network, trial: Trial) -> Tuner | None:
         tuned = fine_tune(network.checkpoint, trial.split, path.parent, seconds=seconds)
         pixels = np.load(trial.images.rendered, mmap_mode="r", allow_pickle=False)[:16]
         normalize = network.checkpoint.spec.preprocessing.normalize
-        export(rebuild(tuned), np.stack([normalize(np.asarray(each)) for each in pixels]), path)
+        images, own = np.stack([normalize(np.asarray(each)) for each in pixels]), rebuild(tuned)
+        export(own, images, path)
+        make_explanation(own, tuned.spec, images[0], path)
 
     return tune
 

@@ -70,10 +70,13 @@ def make_network(
     of = f" {name}" if name else ""
 
     def export(folder: Path) -> _Export:
+        from .explanation.making import make_explanation
         from .export import export
 
         images = np.stack([preprocessing.normalize(pixels) for pixels in rendered[:_PARITY_IMAGES]])
-        made = export(rebuild(checkpoint), images, folder / file)
+        network = rebuild(checkpoint)
+        made = export(network, images, folder / file)
+        make_explanation(network, checkpoint.spec, images[0], folder / file)
         return _Export(made.parity, made.opset)
 
     def refer(folder: Path) -> _Answered:

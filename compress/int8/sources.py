@@ -26,6 +26,7 @@ Tuner: TypeAlias = Callable[[Path], None]
 
 _PREPARED = "prepared.onnx"
 _RANGES = "ranges.json"
+_TUNED = "model.onnx"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -92,13 +93,23 @@ class Sources:
         folder, found = self.workspace.stage(name, "  equalizing channels", _Equalized, action)
         return _source(folder) if found.possible else None
 
+    def origin(self, plan: Plan) -> tuple[Path, Path | None]:
+        """The network's FP32 file that a plan is carried out on, and its graph with the channels scaled, if they are.
+
+        Raises:
+            MedcompressError: the network cannot be fine-tuned.
+        """
+        reference = self._fine_tuned().prepared.with_name(_TUNED) if plan.fine_tuned else self.reference
+        source = self.source(plan) if plan.equalized else None
+        return reference, source.prepared if source else None
+
     def _fine_tuned(self) -> Source:
         tune = self.fine_tune
         if tune is None:
             raise MedcompressError("fine-tuning was not asked for")
 
         def action(folder: Path) -> _FineTuned:
-            tuned = folder / "model.onnx"
+            tuned = folder / _TUNED
             try:
                 tune(tuned)
                 prepare(tuned, folder / _PREPARED)

@@ -40,17 +40,23 @@ class Engine(Protocol):
         """(N, channels, height, width) to raw outputs (N, classes)."""
         ...
 
+    def run_all(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        """The raw outputs, then the tensors the model was loaded with."""
+        ...
+
     def close(self) -> None: ...
 
 
-# Engine -> the module that owns its backend: each has load(files, precision, threads) -> Engine.
+# Engine -> the module that owns its backend: each has load(files, precision, threads, tensors) -> Engine.
 ENGINES = {
     "onnxruntime": ".onnxruntime_engine",
     "openvino": ".openvino_engine",
 }
 
 
-def load_engine(engine: str, files: Sequence[Path], precision: str, threads: int) -> Engine:
+def load_engine(
+    engine: str, files: Sequence[Path], precision: str, threads: int, tensors: Sequence[str] = ()
+) -> Engine:
     """Load a model into an engine.
 
     Args:
@@ -58,10 +64,11 @@ def load_engine(engine: str, files: Sequence[Path], precision: str, threads: int
         files: the model, then its weights where they are apart (beside it, under the name the engine expects).
         precision: to execute: ``fp32``, ``bf16``, ``int8`` (whose float part runs in fp32) or ``int8-bf16``.
         threads: for one inference.
+        tensors: names of tensors within the model that it is to give beside its outputs.
 
     Raises:
         EngineAbsent: the engine is not installed.
-        EngineError: it is unknown, or cannot take the model.
+        EngineError: it is unknown, cannot take the model, or the model has no such tensor.
     """
     if engine not in ENGINES:
         raise EngineError(f"engine {engine!r} is not known here; known are: {', '.join(ENGINES)}")
@@ -70,4 +77,4 @@ def load_engine(engine: str, files: Sequence[Path], precision: str, threads: int
     except ImportError as error:
         message = f"{engine} is not installed ({error}); install it with: pip install 'medcompress[{engine}]'"
         raise EngineAbsent(message) from error
-    return module.load(files, precision, threads)
+    return module.load(files, precision, threads, tensors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,14 @@ class OnnxRuntimeEngine:
 
     def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(N, C, H, W) to (N, classes)."""
+        return self.run_all(batch)[0]
+
+    def run_all(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        """(N, C, H, W) to (N, classes), and the tensors it was loaded with."""
         if self._session is None:
             raise EngineError("the ONNX Runtime engine was closed")
         try:
-            return np.asarray(self._session.run(None, {self._input: batch})[0])
+            return [np.asarray(output) for output in self._session.run(None, {self._input: batch})]
         except Exception as error:  # its exceptions share no base class
             raise EngineError(f"ONNX Runtime could not run the model ({first_line(error, 300)})") from error
 
@@ -37,14 +41,62 @@ class OnnxRuntimeEngine:
         self._session = None
 
 
-def load(files: Sequence[Path], precision: str, threads: int) -> OnnxRuntimeEngine:
+def load(files: Sequence[Path], precision: str, threads: int, tensors: Sequence[str] = ()) -> OnnxRuntimeEngine:
     """Load an ONNX model; its own graph sets the precision (``bf16`` is not offered on the CPU).
 
     Raises:
-        EngineError: not a model it can take.
+        EngineError: not a model it can take, or it has no such tensor.
     """
     if precision not in {"fp32", "int8"}:
         raise EngineError(f"ONNX Runtime's CPU provider does not execute {precision}; use openvino for it")
+    # From a file, where nothing is added: the file is mapped, its bytes would lie in memory.
+    session = _session(files[0].read_bytes() + _outputs(tensors) if tensors else str(files[0]), threads)
+    provider = session.get_providers()[0]
+    executed = Executed(f"onnxruntime {ort.__version__}", provider, precision, threads)
+    return OnnxRuntimeEngine(session, executed)
+
+
+def load_graph(file: Path) -> Callable[[Sequence[npt.NDArray[np.float32]]], npt.NDArray[np.float32]]:
+    """A small ONNX graph of one output and any number of inputs, given in their order.
+
+    Raises:
+        EngineError: not a graph it can take.
+    """
+    session = _session(str(file), 1)
+    names = [value.name for value in session.get_inputs()]
+
+    def run(inputs: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        try:
+            return np.asarray(session.run(None, dict(zip(names, inputs, strict=True)))[0])
+        except Exception as error:  # its exceptions share no base class
+            raise EngineError(f"ONNX Runtime could not run {file.name} ({first_line(error, 300)})") from error
+
+    return run
+
+
+def _outputs(names: Sequence[str]) -> bytes:
+    """Bytes that, put after those of an ONNX model, make tensors of it outputs too.
+
+    Messages that follow one another are merged, and what may be there several times is appended
+    (https://protobuf.dev/programming-guides/encoding/#last-one-wins): this one is a ModelProto of a graph (field 7) of
+    outputs (field 12) of a name (field 1), by https://github.com/onnx/onnx/blob/main/onnx/onnx.proto. So the package
+    ``onnx`` is not needed for it.
+    """
+    values = [_field(12, _field(1, name.encode())) for name in names]
+    return _field(7, b"".join(values))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of bytes (wire type 2): its tag, its length in seven bits a byte, and itself."""
+    length, left = bytearray(), len(content)
+    while left > 0x7F:
+        length.append(left & 0x7F | 0x80)
+        left >>= 7
+    length.append(left)
+    return bytes([number << 3 | 2]) + bytes(length) + content
+
+
+def _session(model: str | bytes, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -52,9 +104,6 @@ def load(files: Sequence[Path], precision: str, threads: int) -> OnnxRuntimeEngi
     # The arena keeps up to twice what a run needs and makes none faster: 16 MB less for a ResNet-50 in INT8.
     options.enable_cpu_mem_arena = False
     try:
-        session = ort.InferenceSession(str(files[0]), options, providers=[_PROVIDER])
+        return ort.InferenceSession(model, options, providers=[_PROVIDER])
     except Exception as error:
         raise EngineError(f"ONNX Runtime cannot load the model ({first_line(error, 300)})") from error
-    provider = session.get_providers()[0]
-    executed = Executed(f"onnxruntime {ort.__version__}", provider, precision, threads)
-    return OnnxRuntimeEngine(session, executed)

@@ -28,6 +28,10 @@ class OpenVinoEngine:
 
     def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(N, C, H, W) to (N, classes)."""
+        return self.run_all(batch)[0]
+
+    def run_all(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        """(N, C, H, W) to (N, classes), and the tensors it was loaded with."""
         if self._model is None:
             raise EngineError("the OpenVINO engine was closed")
         try:
@@ -35,8 +39,9 @@ class OpenVinoEngine:
         except Empty:
             request = self._model.create_infer_request()
         try:
-            # The result is copied: the request's own buffer is overwritten by its next use.
-            return np.array(request.infer([batch], share_inputs=True)[0])
+            found = request.infer([batch], share_inputs=True)
+            # Each is copied: the request's own buffers are overwritten by its next use.
+            return [np.array(found[place]) for place in range(len(self._model.outputs))]
         except RuntimeError as error:
             raise EngineError(f"OpenVINO could not run the model ({_first_line(error)})") from error
         finally:
@@ -48,11 +53,11 @@ class OpenVinoEngine:
         self._model = None
 
 
-def load(files: Sequence[Path], precision: str, threads: int) -> OpenVinoEngine:
+def load(files: Sequence[Path], precision: str, threads: int, tensors: Sequence[str] = ()) -> OpenVinoEngine:
     """Load an ONNX model, or OpenVINO's own format (xml, then weights).
 
     Raises:
-        EngineError: not a model it can take, or a precision this CPU does not execute.
+        EngineError: not a model it can take, it has no such tensor, or a precision this CPU does not execute.
     """
     core = ov.Core()
     hint = _HINTS.get(precision)
@@ -67,6 +72,8 @@ def load(files: Sequence[Path], precision: str, threads: int) -> OpenVinoEngine:
     }
     try:
         model = core.read_model(files[0])  # its weights are found beside it
+        if tensors:
+            model.add_outputs(list(tensors))
         compiled = core.compile_model(model, "CPU", config)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot load the model ({_first_line(error)})") from error
