@@ -127,7 +127,7 @@ def _print_problems(found: Diagnosis) -> None:
             textwrap.fill(problem.what, _WIDTH, initial_indent=f"  {mark} ", subsequent_indent=" " * 4),
             fg="red" if problem.serious else None,
         )
-        click.echo(f"    {problem.mend}")
+        click.echo(textwrap.fill(problem.mend, _WIDTH, initial_indent="    mend: ", subsequent_indent=" " * 10))
 
 
 def _line(label: str, text: str) -> None:

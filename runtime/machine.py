@@ -21,6 +21,7 @@ from .state import state_folder
 EXTRAS = {
     "openvino": "OpenVINO's forms",
     "dicom": "DICOM files",
+    "dicom-out": "DICOM results, and a node",
     "serve": "medcompress serve and its page",
     "sign": "signed bundles",
     "report": "benchmark --data, with a report",
