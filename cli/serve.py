@@ -25,7 +25,8 @@ import click
 @click.option("--timeout", type=click.FloatRange(0.1, 3600), default=15, show_default=True, help="Of an answer, s.")
 @click.option("--grace", type=click.FloatRange(0.1, 3600), default=20, show_default=True, help="At the end, seconds.")
 @click.option("--audit", type=click.Path(path_type=Path), help="Folder of the audit log; without a line no answer.")
-@click.option("--trust", type=click.Path(path_type=Path), help="Public key the bundles must be signed for.")
+@click.option("--trust", type=click.Path(path_type=Path), help="Public key, or folder, they must be signed with.")
+@click.option("--allow-older", is_flag=True, help="With --trust: serve bundles older than those served before.")
 def command(
     bundles: tuple[str, ...],
     ensembles: tuple[str, ...],
@@ -45,6 +46,7 @@ def command(
     grace: float,
     audit: Path | None,
     trust: Path | None,
+    allow_older: bool,
 ) -> int:
     """Serve each BUNDLE (a folder, or NAME=FOLDER) until a signal ends it: the page at /, answers at /predict.
 
@@ -80,5 +82,6 @@ def command(
             grace_s=grace,
             audit=str(audit) if audit else None,
             trust=str(trust) if trust else None,
+            allow_older=allow_older,
         )
     )

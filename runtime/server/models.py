@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from ..bundle import Bundle, open_bundle
+from ..bundle import TRUST, Bundle, open_bundle
 from ..decision import Decision
 from ..dicom.policy import DicomPolicy
 from ..errors import EngineError, InputError
 from ..explanation import explained_class
 from ..golden import PIXEL_TOLERANCE, Golden, pixel_error, read_golden
+from ..newest import refuse_older
 from ..predictor import Prediction, Predictor, load
 from .answers import ModelInfo
 from .settings import Settings
@@ -205,7 +207,7 @@ def open_models(settings: Settings) -> dict[str, Model]:
     """The models of the settings, by name; none is loaded yet.
 
     Raises:
-        BundleError: a bundle is damaged.
+        BundleError: a bundle is damaged, not signed with a trusted key, or older than one that was served.
         InputError: names that repeat, or an ensemble of what is not served or does not fit.
     """
     members: dict[str, Member] = {}
@@ -213,7 +215,10 @@ def open_models(settings: Settings) -> dict[str, Model]:
         name, folder = _named(words)
         if name in members:
             raise InputError(f"two bundles are named {name}; name them: medcompress serve ONE=FOLDER OTHER=FOLDER")
-        members[name] = Member(name, open_bundle(folder, trust=settings.trust))
+        bundle = open_bundle(folder, trust=settings.trust)
+        if settings.trust or os.environ.get(TRUST):
+            refuse_older(bundle, name, allow=settings.allow_older)
+        members[name] = Member(name, bundle)
     models = {name: Model(name, (member,)) for name, member in members.items()}
     for words in settings.ensembles:
         name, separator, rest = words.partition("=")

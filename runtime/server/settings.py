@@ -37,7 +37,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         grace_s: how long a server that was asked to end waits for the answers that are under way.
         beat_s: every so often each model answers for its golden input.
         connections: open at once; one more is answered 503.
-        audit: file of the audit log; ``trust``: public key the bundles must be signed for.
+        audit: folder of the audit log.
+        trust: public key, or folder of keys, the bundles must be signed with; ``allow_older``: serve them though
+            a newer one was served here under the same name.
     """
 
     bundles: tuple[str, ...]
@@ -60,6 +62,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connections: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 2048
     audit: str | None = None
     trust: str | None = None
+    allow_older: bool = False
 
     def __post_init__(self) -> None:
         if not self.bundles:

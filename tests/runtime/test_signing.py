@@ -235,3 +235,22 @@ def test_an_older_bundle_of_the_same_name_is_refused(whole: Path, tmp_path: Path
     (state / NEWEST_FILE).write_text("{")
     with pytest.raises(MachineError, match="is damaged"):
         refuse_older(new, "chest", state=state)
+
+
+def test_a_server_does_not_go_back_to_an_older_bundle(whole: Path, keys: Path, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("fastapi")
+    from medcompress.runtime.server.models import open_models
+    from medcompress.runtime.server.settings import Settings
+
+    monkeypatch.setenv("MEDCOMPRESS_STATE", str(tmp_path))
+    older = Path(shutil.copytree(whole, tmp_path / "older"))
+    path = older / MANIFEST
+    path.write_bytes(path.read_bytes().replace(b'"created": "20', b'"created": "19', 1))
+    sign_bundle(older, keys / "maker" / "signing.key")
+    trust = str(keys / "maker")
+    assert list(open_models(Settings((f"chest={older}",), trust=trust))) == ["chest"]
+    open_models(Settings((f"chest={whole}",), trust=trust))
+    with pytest.raises(BundleError, match="bring the newer one"):
+        open_models(Settings((f"chest={older}",), trust=trust))
+    open_models(Settings((f"chest={older}",)))  # without a key the time is worth nothing
+    assert open_models(Settings((f"chest={older}",), trust=trust, allow_older=True))
