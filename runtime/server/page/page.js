@@ -1,178 +1,33 @@
-// The page: a picture is chosen, the server is asked, what comes of it is shown.
+// The page: pictures are chosen, one after the other is asked about; language, colours, and what is listened to.
 
+import { ask, cancel, followServer, isAsking } from "./asking.js";
 import { $, make } from "./dom.js";
 import { droppedFiles, picturesOf, watchFolder } from "./files.js";
-import { clearHistory, drawHistory, note } from "./history.js";
-import { forgetHeat, forgetPicture, setHeat, showDrawn, showFile, showHeat, tellPicture } from "./picture.js";
-import { modelInfo, predict, readiness, useToken, watchServer } from "./server.js";
+import { clearHistory, drawHistory } from "./history.js";
+import { forgetPicture, setHeat, tellPicture } from "./picture.js";
 import { announce, redraw, show } from "./view.js";
 import { keep, kept, LANGUAGES, loadWords, preferredLanguage, say, speak, time } from "./words.js";
 
-// Connections that break while the server says it is well, before the page gives up.
-const BREAKS = 3;
-const SERVER_WORDS = { ready: "server.ready", starting: "server.starting", gone: "server.gone" };
+// A folder that is watched for months leaves no longer a list than this.
+const MOST = 500;
 
-let info = null; // what the server said of itself: { models, limit }
-let server = { state: "", reason: "" };
-let lookAtServer = () => {};
 let files = []; // the pictures chosen, and which of them is shown
 let at = -1;
-let job = null; // the asking in progress: { file, control, since }
+let unread = 0; // how many at the end of the list came into the watched folder and were not asked about yet
 let watched = null; // { name, stop }
-let tokenWasGiven = false;
-let absence = ""; // the reason that is shown for a server that is not ready
-let wakeUp = () => {}; // ends the waiting for a server that was gone
-
-// ---- one picture
-
-async function ask(file) {
-  job?.control.abort();
-  const mine = { file, control: new AbortController(), since: Date.now() };
-  job = mine;
-  drawAbsence();
-  const current = () => job === mine;
-  forgetHeat();
-  show("waiting", { since: mine.since }, { cancel });
-  $("remove").hidden = false;
-  const visible = await showFile(file);
-  if (!current()) return;
-  const limit = info?.limit ?? Infinity;
-  if (!file.size) return end(mine, "empty");
-  if (file.size > limit) return end(mine, "large", { bytes: file.size, limit });
-  let bytes;
-  try {
-    bytes = await file.arrayBuffer();
-  } catch {
-    return current() && end(mine, "lost");
-  }
-  let broken = 0;
-  while (current()) {
-    const model = $("model").value;
-    const result = await predict(bytes, { model, preview: !visible, signal: mine.control.signal });
-    if (!current()) return;
-    switch (result.came) {
-      case "answer": return answered(mine, result.answer);
-      case "busy":
-        show("busy", result, { cancel });
-        await pause(result.after * 1000);
-        break;
-      case "token":
-        await askForToken();
-        break;
-      case "away":
-        await untilReady();
-        break;
-      case "gone":
-        if ((await readiness()).state === "ready" && (broken += 1) >= BREAKS) return current() && end(mine, "failed");
-        if (current()) await untilReady();
-        break;
-      default: return end(mine, result.came, result);
-    }
-    if (current()) show("waiting", { since: mine.since }, { cancel });
-  }
-}
-
-function end(mine, state, data = {}) {
-  job = null;
-  show(state, data, { again: () => ask(mine.file) });
-  note(mine.file.name, $("model").value, { title: `${state}.title` });
-}
-
-async function answered(mine, answer) {
-  if (answer.preview) await showDrawn(answer.preview);
-  if (job !== mine) return;
-  job = null;
-  show("answer", answer);
-  note(mine.file.name, answer.model, { answer });
-  if (answer.heat) showHeat(answer.heat, answer.explained, info?.models.find((model) => model.name === answer.model));
-  // On a phone the answer stands below the picture.
-  if ($("view").getBoundingClientRect().top > innerHeight / 2) $("answer").scrollIntoView();
-}
-
-function cancel() {
-  const { file, control } = job;
-  job = null;
-  control.abort();
-  wakeUp();
-  show("cancelled", {}, { again: () => ask(file) });
-  note(file.name, $("model").value, { title: "cancelled.title" });
-}
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-async function untilReady() {
-  const woken = new Promise((resolve) => { wakeUp = resolve; });
-  showAbsence(await readiness());
-  await pause(300);
-  lookAtServer();
-  await woken;
-}
-
-// In the panel of the picture that waits; without one it is a line at the top. Drawn anew only when it is another.
-function showAbsence({ state, reason }) {
-  if (state === "ready" || (document.body.dataset.state === state && reason === absence)) return;
-  absence = reason;
-  show(state, { reason }, { cancel });
-}
-
-async function askForToken() {
-  useToken(await new Promise((resolve) => {
-    show("token", { wrong: tokenWasGiven }, { token: resolve });
-    $("token").focus();
-  }));
-  tokenWasGiven = true;
-  return learn();
-}
-
-// ---- the server
-
-async function serverSaid(found) {
-  const before = server.state;
-  const { state } = found;
-  server = found;
-  if (["gone", "starting"].includes(document.body.dataset.state)) showAbsence(found);
-  $("server").dataset.state = state;
-  $("server-word").dataset.word = SERVER_WORDS[state];
-  $("server-word").textContent = say(SERVER_WORDS[state]);
-  drawAbsence();
-  if (state !== "ready") return;
-  if (before === "gone" && !job) announce(say("server.back"));
-  // Another one may have been started in its place, with other models.
-  if (before !== "ready" && (await learn()) === "token" && !job) {
-    while ((await askForToken()) === "token" && !job);
-    if (!job) show("idle");
-  }
-  wakeUp();
-}
-
-// While a picture waits, its own panel says it.
-function drawAbsence() {
-  $("absent").hidden = server.state !== "gone" || Boolean(job);
-}
-
-async function learn() {
-  const said = await modelInfo();
-  if (!said || said === "token") return said;
-  info = said;
-  const names = info.models.map((model) => model.name);
-  const select = $("model");
-  const chosen = names.includes(select.value) ? select.value : names[0];
-  select.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
-  select.value = chosen ?? "";
-  $("model-choice").hidden = names.length < 2;
-  return info;
-}
 
 // ---- several pictures
 
 function take(chosen) {
-  if (!chosen.length) return;
+  if (!chosen.length) return tell(say("folder.empty"));
   files = [...chosen];
+  unread = 0;
   open(0);
 }
 
 function open(index) {
   at = index;
+  tell("");
   drawList();
   ask(files[at]);
 }
@@ -195,19 +50,35 @@ async function startWatching() {
   }
   stopWatching();
   const stop = watchFolder(folder, {
-    atStart: (found) => { if (found.length && !job) { files = found; open(found.length - 1); } },
-    arrived: (found) => {
-      files = [...files, ...found];
-      if (job) drawList();
-      else open(files.length - 1);
-    },
+    atStart: (found) => { if (found.length && !isAsking()) { take(found); } },
+    arrived,
     lost: () => {
-      announce(say("folder.lost", { name: folder.name }));
+      tell(say("folder.lost", { name: folder.name }));
       stopWatching();
     },
   });
   watched = { name: folder.name, stop };
   drawWatched();
+}
+
+function arrived(found) {
+  const all = [...files, ...found];
+  files = all.slice(-MOST);
+  at -= all.length - files.length;
+  unread = Math.min(unread + found.length, files.length);
+  drawList();
+  readNext();
+}
+
+// In the order they came, so that each is in the list of answers.
+function readNext() {
+  if (!unread || isAsking()) return;
+  unread -= 1;
+  open(files.length - unread - 1);
+}
+
+function tell(words) {
+  $("notice").textContent = words;
 }
 
 function stopWatching() {
@@ -223,8 +94,9 @@ function drawWatched() {
 }
 
 function removePicture() {
-  if (job) cancel();
+  if (isAsking()) cancel();
   files = [];
+  unread = 0;
   at = -1;
   drawList();
   forgetPicture();
@@ -256,21 +128,18 @@ function listenToDrops() {
   addEventListener("drop", async (event) => {
     event.preventDefault();
     over(-depth);
-    const found = await droppedFiles(event.dataTransfer);
-    if (found.length) take(found);
-    else announce(say("folder.empty"));
+    take(await droppedFiles(event.dataTransfer));
   });
 }
 
 function listen() {
   const on = (id, event, act) => $(id).addEventListener(event, act);
   on("choose", "click", () => $("file").click());
+  on("stage", "click", () => { if (at < 0) $("file").click(); });
   on("choose-folder", "click", () => $("folder").click());
   for (const [id, filter] of [["file", (all) => [...all]], ["folder", picturesOf]]) {
     on(id, "change", (event) => {
-      const found = filter(event.target.files);
-      if (!found.length) announce(say("folder.empty"));
-      take(found);
+      take(filter(event.target.files));
       event.target.value = ""; // the same file can be chosen again
     });
   }
@@ -287,7 +156,7 @@ function listen() {
   on("print", "click", () => print());
   on("theme", "click", () => { setTheme(isDark() ? "light" : "dark"); keep("theme", document.documentElement.dataset.theme); });
   on("language", "change", (event) => { keep("language", event.target.value); chooseLanguage(event.target.value); });
-  addEventListener("keydown", (event) => { if (event.key === "Escape" && job) cancel(); });
+  addEventListener("keydown", (event) => { if (event.key === "Escape" && isAsking()) cancel(); });
   addEventListener("beforeprint", () => { $("printed").textContent = say("page.printed", { time: time(new Date(), true) }); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme());
   listenToDrops();
@@ -303,7 +172,7 @@ async function start() {
   show("idle");
   listen();
   drawWatched();
-  lookAtServer = watchServer(serverSaid);
+  followServer(readNext);
 }
 
 start();

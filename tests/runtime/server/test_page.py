@@ -388,14 +388,17 @@ def test_a_folder_is_stepped_through_and_a_watched_one_read_as_it_fills(
     page.evaluate(
         """async (text) => {
           const folder = await navigator.storage.getDirectory();
-          const file = await (await folder.getFileHandle("new.png", {create: true})).createWritable();
-          await file.write(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
-          await file.close();
+          for (const name of ["new.png", "newer.png"]) {
+            const file = await (await folder.getFileHandle(name, {create: true})).createWritable();
+            await file.write(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
+            await file.close();
+          }
         }""",
         base64.b64encode(image.read_bytes()).decode(),
     )
-    expect(page.locator("#caption")).to_contain_text("new.png")
-    expect(page.locator("#history-rows tr")).to_have_count(2)
+    expect(page.locator("#history-rows tr")).to_have_count(3)
+    assert page.locator("#history-rows .file:nth-child(2)").all_inner_texts() == ["newer.png", "new.png", "9.png"]
+    expect(page.locator("#caption")).to_contain_text("newer.png")
     page.click("#unwatch")
     assert page.locator("#watch").is_visible()
 
