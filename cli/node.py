@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from ..runtime.guard import Policy
 
 
 @click.command("node")
@@ -28,6 +32,13 @@ import click
 @click.option("--audit", type=click.Path(path_type=Path), help="Folder of the audit log; without a line no answer.")
 @click.option("--trust", type=click.Path(path_type=Path), help="Public key, or folder of keys, it must be signed with.")
 @click.option("--measure/--no-measure", default=True, help="At the first start here, which variant is the fastest.")
+@click.option(
+    "--guard",
+    type=click.Choice(("refuse", "flag", "off")),
+    default="refuse",
+    show_default=True,
+    help="Of images unlike those the model was made for: refuse them, answer with a caution, or do not look.",
+)
 @click.option("--variant", help="Run this variant or none; by default the best this machine runs.")
 @click.option("--threads", type=click.IntRange(1, 256), help="For one inference; by default what was measured.")
 def command(
@@ -45,6 +56,7 @@ def command(
     audit: Path | None,
     trust: Path | None,
     measure: bool,
+    guard: Policy,
     variant: str | None,
     threads: int | None,
 ) -> int:
@@ -75,7 +87,7 @@ def command(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # said below, in our own form
-        predictor = load(bundle, variant=variant, threads=threads, measure=measure, trust=trust)
+        predictor = load(bundle, variant=variant, threads=threads, measure=measure, trust=trust, guard=guard)
     for setback in predictor.setbacks:
         click.echo(f"warning: variant passed over: {setback}", err=True)
     stopped = threading.Event()

@@ -116,6 +116,7 @@ class Node:
         self._stopping = threading.Event()
         self._entity: Any = None
         self._server: Any = None
+        self._excepthook = threading.excepthook
 
     @property
     def port(self) -> int:
@@ -153,6 +154,7 @@ class Node:
             raise MachineError(
                 f"cannot listen on {settings.bind} port {settings.port} ({why}); give another --port or --bind"
             ) from error
+        threading.excepthook, self._excepthook = self._on_thread_error, threading.excepthook
         self._worker.start()
         if self._sender:
             self._sender.start()
@@ -172,6 +174,19 @@ class Node:
             self._sender.stop(_SILENCE)
         if self._audit:
             self._audit.close()
+        threading.excepthook = self._excepthook
+
+    def _on_thread_error(self, failed: threading.ExceptHookArgs) -> None:
+        """What a peer sends may end pynetdicom's thread, with a traceback that quotes it: the peer is let go instead."""
+        from pynetdicom.association import Association
+        from pynetdicom.dul import DULServiceProvider
+
+        if not isinstance(failed.thread, Association | DULServiceProvider):
+            self._excepthook(failed)
+            return
+        self._log(f"connection closed: {failed.exc_type.__name__} over what its peer sent")
+        if isinstance(failed.thread, DULServiceProvider) and failed.thread.socket:
+            failed.thread.socket.close()
 
     def _on_connection(self, event: Any) -> None:
         """Bound what one peer makes this process hold: pynetdicom reads whatever length a peer announces."""

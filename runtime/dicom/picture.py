@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from ..bundle import Bundle
+from ..overlay import overlay
 from ..predictor import Prediction
 from .derived import (
     MAKER,
@@ -37,11 +38,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 KIND = "picture"
-# Sides of each half, pixels: legible on a workstation, a megabyte as RGB.
-_SIDE = 512
-# One hue whose weight grows with the heat: cold regions stay as they are, and it is told from grey by any eye.
-_HUE = (255, 120, 0)
-_WEIGHT = 0.65
+# Pixels from one line of the caption to the next.
 _LINE = 18
 # Copied where the source says so: our own caption names no patient and no date, but the source's pixels are under it.
 _CARRIED = (
@@ -119,20 +116,15 @@ def make_picture(
 
 def draw(heat: npt.NDArray[np.float32], rendered: npt.NDArray[np.uint8], lines: list[str]) -> npt.NDArray[np.uint8]:
     """The picture: uint8 (height, width, 3). Image left, image under the heat map right, the lines below."""
-    height, width = rendered.shape[:2]
-    scale = _SIDE / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image = Image.fromarray(rendered).convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    weights = Image.fromarray(np.clip(heat, 0, 1).astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-    weight = np.asarray(weights)[:, :, None] * _WEIGHT
-    warm = np.asarray(image) * (1 - weight) + np.asarray(_HUE) * weight
-    sheet = Image.new("RGB", (2 * size[0], size[1] + _LINE * len(lines) + 8))
+    warm = overlay(rendered, heat)
+    image = Image.fromarray(rendered).convert("RGB").resize(warm.size, Image.Resampling.BICUBIC)
+    sheet = Image.new("RGB", (2 * warm.width, warm.height + _LINE * len(lines) + 8))
     sheet.paste(image, (0, 0))
-    sheet.paste(Image.fromarray(np.rint(warm).astype(np.uint8)), (size[0], 0))
+    sheet.paste(warm, (warm.width, 0))
     pen = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(_LINE - 4)
     for row, line in enumerate(lines):
-        pen.text((6, size[1] + 4 + _LINE * row), line, fill=(255, 255, 255), font=font)
+        pen.text((6, warm.height + 4 + _LINE * row), line, fill=(255, 255, 255), font=font)
     return np.asarray(sheet)
 
 
@@ -145,7 +137,7 @@ def _caption(prediction: Prediction, bundle: Bundle, shape: tuple[int, ...], cli
     return [
         *([] if clinical else [NOT_FOR_CLINICAL_USE]),
         ", ".join(answered) or "no finding",
-        f"orange: what spoke for {plain(prediction.explained or '', 32)}, roughly; the image as the network saw it, "
+        f"bright: what spoke for {plain(prediction.explained or '', 32)}, roughly; the image as the network saw it, "
         f"{shape[1]} x {shape[0]} pixels",
         f"{MAKER} {version('medcompress')}, bundle {bundle.identity[:16]}, {prediction.variant}",
     ]

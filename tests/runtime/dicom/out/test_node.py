@@ -226,6 +226,20 @@ def test_sizes_are_bounded(listen: Listening, source: Dataset) -> None:
     assert store(node.port) == [], "and the node goes on"
 
 
+def test_a_peer_that_talks_nonsense_is_let_go_in_one_line(listen: Listening, capfd: pytest.CaptureFixture[str]) -> None:
+    node = listen()
+    entity = AE("SCANNER")
+    entity.add_requested_context(VERIFICATION)
+    association = entity.associate("127.0.0.1", node.port, ae_title="MEDCOMPRESS")
+    command = bytes.fromhex("0000 0008 02000000 0101")  # Command Data Set Type, and no Command Field
+    pdv = (len(command) + 2).to_bytes(4, "big") + bytes([1, 3]) + command
+    association.dul.socket.send(b"\x04\x00" + len(pdv).to_bytes(4, "big") + pdv)
+    wait_for(lambda: listen.said("connection closed: AttributeError over what its peer sent"))
+    wait_for(lambda: not association.is_established)
+    assert "Traceback" not in "".join(capfd.readouterr())
+    assert store(node.port) == []
+
+
 def test_settings_that_cannot_be_are_refused(tmp_path: Path, predictor: Predictor) -> None:
     with pytest.raises(InputError, match="give one of the two"):
         NodeSettings(tmp_path)
