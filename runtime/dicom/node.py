@@ -177,7 +177,7 @@ class Node:
         threading.excepthook = self._excepthook
 
     def _on_thread_error(self, failed: threading.ExceptHookArgs) -> None:
-        """What a peer sends may end pynetdicom's thread, with a traceback that quotes it: the peer is let go instead."""
+        """What a peer sends may end pynetdicom's thread, with a traceback that quotes it: it is let go instead."""
         from pynetdicom.association import Association
         from pynetdicom.dul import DULServiceProvider
 

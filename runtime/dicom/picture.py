@@ -134,10 +134,12 @@ def _caption(prediction: Prediction, bundle: Bundle, shape: tuple[int, ...], cli
     if decision.kind == "binary":
         threshold = f"decision threshold of {decision.positive}: {decision.threshold:.3f}"
         answered = [f"{answered[0]} ({threshold})"]
+    beware = len(prediction.cautions)
     return [
         *([] if clinical else [NOT_FOR_CLINICAL_USE]),
         ", ".join(answered) or "no finding",
-        f"bright: what spoke for {plain(prediction.explained or '', 32)}, roughly; the image as the network saw it, "
-        f"{shape[1]} x {shape[0]} pixels",
+        *([f"{beware} caution{'s' * (beware > 1)}: see the report"] if beware else []),
+        f"violet to yellow: what spoke for {plain(prediction.explained or '', 32)}, roughly; "
+        f"the image as the network saw it, {shape[1]} x {shape[0]} pixels",
         f"{MAKER} {version('medcompress')}, bundle {bundle.identity[:16]}, {prediction.variant}",
     ]
