@@ -21,7 +21,7 @@ _SOF_JPEG_LS = {0xF7}
 # Scans of a frame: at most one a component. Decoding time grows with them.
 _MAX_SCANS = 16
 # A tile costs its decoder 6 KB before the first pixel; layers and small precincts cost memory too.
-_MAX_TILES = 4096
+_MAX_TILES = 1024
 _MAX_LAYERS = 256
 _SMALLEST_PRECINCT = 4
 

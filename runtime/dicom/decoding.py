@@ -84,8 +84,9 @@ def _native(file: BinaryIO, syntax: UID, pixels: Pixels, frame: int, vr: str, le
     if subsampled and (pixels.columns % 2 or pixels.allocated != 8):
         raise ImageError("says YBR_FULL_422 of an odd width, or of more than 8 bits, which cannot be")
     count = pixels.rows * pixels.columns * (2 if subsampled else pixels.samples) * pixels.allocated // 8
-    if length == _UNDEFINED or length < count * pixels.frames:
-        needed = count * pixels.frames
+    needed = count * pixels.frames
+    # With more of them the header lies of the size, and the picture would be shorn; an odd number is made even.
+    if length not in (needed, needed + needed % 2):
         has = "an unknown number" if length == _UNDEFINED else f"{length:,}"
         raise ImageError(f"has {has} of bytes of pixels where its size needs {needed:,}; export it again")
     file.seek(count * frame, 1)

@@ -13,8 +13,22 @@ Action: TypeAlias = Literal["refuse", "flag", "ignore"]
 
 # Secondary Capture Image Storage and its multi-frame kinds (PS3.4 B.5).
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-# What a Code String may hold (PS3.5 6.2): anything else in a file is not repeated in a message.
+# What a Code String may hold (PS3.5 6.2).
 _CODE = re.compile(r"[A-Z0-9 _]{1,16}")
+# What of a file is repeated in a message: anything else in these fields might be a name.
+_MODALITIES = frozenset(
+    (
+        *("CR", "CT", "DX", "ES", "IO", "MG", "MR", "NM", "OP"),
+        *("OT", "PT", "PX", "RF", "SC", "SM", "US", "XA", "XC"),
+    )
+)
+_BODY_PARTS = frozenset(
+    (
+        *("ABDOMEN", "ANKLE", "ARM", "BREAST", "CHEST", "CLAVICLE", "CSPINE", "ELBOW", "EXTREMITY", "EYE"),
+        *("FEMUR", "FINGER", "FOOT", "HAND", "HEAD", "HEART", "HIP", "KNEE", "LEG", "LSPINE"),
+        *("NECK", "PELVIS", "RIB", "SHOULDER", "SKULL", "SPINE", "THORAX", "TSPINE", "WHOLEBODY", "WRIST"),
+    )
+)
 
 
 class DicomPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,7 +103,7 @@ def judge(policy: DicomPolicy, origin: Origin, windowed: bool) -> tuple[str, ...
     Raises:
         ImageRefused: the policy refuses it.
     """
-    modality, body_part = _said(origin.modality), _said(origin.body_part)
+    modality, body_part = _said(origin.modality, _MODALITIES), _said(origin.body_part, _BODY_PARTS)
     wanted = " or ".join(policy.modalities)
     parts = " or ".join(policy.body_parts)
     found = [
@@ -128,5 +142,5 @@ def judge(policy: DicomPolicy, origin: Origin, windowed: bool) -> tuple[str, ...
     return tuple(words for action, applies, words in found if applies and action == "flag")
 
 
-def _said(code: str) -> str:
-    return code if _CODE.fullmatch(code) else "not one of DICOM's" if code else "not given"
+def _said(code: str, known: frozenset[str]) -> str:
+    return code if code in known else "another" if code else "not given"

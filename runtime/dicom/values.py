@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # An item of a sequence takes microseconds and 8 bytes: a header of nothing else would take minutes.
 MAX_ITEMS = 20_000
+# And so does an element of an item. The groups of a thousand frames take one to two MiB.
+MAX_SEQUENCE_BYTES = 2 * 1024 * 1024
 
 
 def value_of(source: Dataset, keyword: str) -> Any:
@@ -24,8 +26,10 @@ def value_of(source: Dataset, keyword: str) -> Any:
     try:
         raw = source.get_item(keyword) if keyword in source else None
         value = getattr(raw, "value", None)
-        if isinstance(value, bytes) and value.count(b"\xfe\xff\x00\xe0") > MAX_ITEMS:
-            raise ImageError(f"has more than {MAX_ITEMS:,} items in its {keyword}")
+        if isinstance(value, bytes) and keyword.endswith("Sequence"):
+            items = max(value.count(tag) for tag in (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00"))
+            if items > MAX_ITEMS or len(value) > MAX_SEQUENCE_BYTES:
+                raise ImageError(f"has more in its {keyword} than is read: {items:,} items, {len(value):,} bytes")
         return source.get(keyword)
     except ImageError:
         raise
