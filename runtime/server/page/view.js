@@ -91,7 +91,8 @@ function drawWaiting(data, actions) {
 }
 
 function drawToken(data, actions) {
-  const input = make("input", { type: "password", id: "token", autocomplete: "off", required: true });
+  // No password to the browser, which would offer to keep it.
+  const input = make("input", { type: "text", className: "secret", id: "token", autocomplete: "off", spellcheck: false, required: true });
   const form = make("form", { className: "token" }, make("label", { for: "token" }, say("token.label")), input,
     make("button", { className: "main" }, say("token.use")));
   form.addEventListener("submit", (event) => {

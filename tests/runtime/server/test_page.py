@@ -178,6 +178,37 @@ def test_a_dropped_radiograph_is_answered_in_words(
     assert wait_for(page, "idle").locator("h3").inner_text() == "No picture yet"
 
 
+def test_the_heat_map_lies_where_the_server_says_and_can_be_faded(
+    visit: Callable[..., Any], server: Server, image: Path
+) -> None:
+    answer = server.json("POST", "/predict?model=chest&explain=true", image.read_bytes())
+    heat = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["heat"]))))
+    page = visit(server)
+    drop(page, "one.png", image.read_bytes())
+    canvas = page.locator("#heat")
+    expect(canvas).to_be_visible()
+    assert answer["explained"] in page.locator("#heat-note").inner_text()
+    seen = np.array(
+        canvas.evaluate("""(each) => {
+          const drawn = each.getContext("2d").getImageData(0, 0, each.width, each.height);
+          return [each.height, each.width, ...drawn.data.filter((_, i) => i % 4 === 3)];
+        }""")
+    )
+    opaque = seen[2:].reshape(seen[:2]).astype(np.uint8)
+    coarse = np.asarray(Image.fromarray(opaque).resize(heat.shape[::-1], Image.Resampling.BOX))
+    # Its opacity rises with the heat, and nothing is drawn where there is none.
+    assert np.abs(coarse - 255 * (heat / 255) ** 1.3).max() < 26
+    assert np.corrcoef(coarse.ravel(), heat.ravel())[0, 1] > 0.98
+    page.locator("#opacity").fill("20")
+    assert canvas.evaluate("each => getComputedStyle(each).opacity") == "0.2"
+    page.get_by_label("Heat map").uncheck()
+    assert not canvas.is_visible()
+    page.get_by_label("Heat map").check()
+    drop(page, "letter.txt", b"Dear colleague, ...")
+    wait_for(page, "unreadable")
+    assert not canvas.is_visible()
+
+
 def test_what_is_no_picture_is_told_apart_from_a_fault(visit: Callable[..., Any], server: Server) -> None:
     page = visit(server)
     page.wait_for_selector("#server[data-state=ready]")
@@ -242,14 +273,21 @@ def test_a_server_that_dies_and_comes_back_answers_what_waits(
     assert page.locator("#history-rows tr").count() == 1
 
 
-def test_a_slow_answer_can_be_cancelled_and_a_full_server_is_asked_again(
+def test_a_slow_answer_can_be_cancelled_and_a_full_server_is_asked_again_and_a_token_is_kept_nowhere(
     visit: Callable[..., Any], start: Callable[..., Server], image: Path, tmp_path: Path
 ) -> None:
-    slow = tmp_path / "wait"
-    server = start(write_fake_bundle(tmp_path / "bundle", slow), "--queue", 0, "--workers", 1)
-    server.until_ready()
-    page = visit(server)
-    page.wait_for_selector("#server[data-state=ready]")
+    slow, word = tmp_path / "wait", tmp_path / "token"
+    word.write_text("a-long-word-of-the-kiosk")
+    bundle = write_fake_bundle(tmp_path / "bundle", slow)
+    page = visit(start(bundle, "--queue", 0, "--workers", 1, "--token-file", word).until_ready())
+    wait_for(page, "token")
+    page.get_by_label("Token").fill("something-else-altogether")
+    page.keyboard.press("Enter")
+    expect(page.locator("#view")).to_contain_text("did not take")
+    page.get_by_label("Token").fill(word.read_text())
+    page.keyboard.press("Enter")
+    wait_for(page, "idle")
+    assert page.evaluate("Object.keys({...localStorage, ...sessionStorage})") == []
     page.clock.install()
     slow.touch()
     drop(page, "slow.png", image.read_bytes())
@@ -265,24 +303,6 @@ def test_a_slow_answer_can_be_cancelled_and_a_full_server_is_asked_again(
     slow.unlink()
     page.clock.resume()
     assert wait_for(page, "answer").locator("h3").inner_text() == "CLEAR"
-
-
-def test_a_token_is_asked_for_and_kept_nowhere(
-    visit: Callable[..., Any], start: Callable[..., Server], image: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "token").write_text("a-long-word-of-the-kiosk")
-    bundle = write_fake_bundle(tmp_path / "bundle", tmp_path / "wait")
-    page = visit(start(bundle, "--token-file", tmp_path / "token").until_ready())
-    wait_for(page, "token")
-    page.get_by_label("Token").fill("something-else-altogether")
-    page.keyboard.press("Enter")
-    expect(page.locator("#view")).to_contain_text("did not take")
-    page.get_by_label("Token").fill("a-long-word-of-the-kiosk")
-    page.keyboard.press("Enter")
-    wait_for(page, "idle")
-    drop(page, "one.png", image.read_bytes())
-    wait_for(page, "answer")
-    assert page.evaluate("Object.keys({...localStorage, ...sessionStorage})") == []
 
 
 def test_everything_can_be_done_with_the_keyboard_alone(visit: Callable[..., Any], server: Server, image: Path) -> None:
