@@ -32,8 +32,8 @@ KEYWORDS = (
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
-# J2K decoders hold 4 bytes a sample beside the image: more samples than this would not fit a kiosk's memory.
-MAX_SAMPLES = 60_000_000
+# A JPEG 2000 decoder holds 4 bytes a sample beside the image: with these, half a gigabyte in all is not reached.
+MAX_SAMPLES = 50_000_000
 MAX_FRAMES = 100_000
 
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
