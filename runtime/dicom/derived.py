@@ -88,7 +88,7 @@ def header_of(source: Dataset) -> Dataset:
                 continue
         for keyword in _IDENTITY:
             if not UID(str(header.get(keyword) or "")).is_valid:
-                raise ImageError(f"the DICOM image has no valid {keyword}, so no result can be filed beside it")
+                raise ImageError(f"has no valid {keyword}; no result can be filed beside it")
         for keyword in _EXPECTED:
             if keyword not in header:
                 setattr(header, keyword, None)
@@ -173,7 +173,7 @@ def encoding(kind: str) -> Iterator[None]:
     except MedcompressError:
         raise
     except Exception as error:
-        reason = f"the DICOM header does not make a {kind} ({type(error).__name__}); have its source corrected"
+        reason = f"has a header no {kind} can be made of ({type(error).__name__}); have its source corrected"
         raise ImageError(reason) from error
 
 
