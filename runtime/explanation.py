@@ -192,8 +192,10 @@ def heat_map(weighed: _Floats, size: tuple[int, int]) -> _Floats:
 
 
 def _stretched(heat: _Floats) -> _Floats:
-    heat = heat - heat.min()
-    return heat / (1e-7 + heat.max())
+    """In place: fresh memory for each step would take longer than the steps."""
+    heat -= heat.min()
+    heat /= 1e-7 + heat.max()
+    return heat
 
 
 @lru_cache(maxsize=64)

@@ -14,13 +14,13 @@ import onnx
 from ...benchmarks.candidate import Candidate
 from ...benchmarks.progress import stage as say
 from ...runtime.bundle import Explanation
-from ...runtime.errors import MedcompressError
+from ...runtime.errors import MedcompressError, is_full_disk
 from ...runtime.explanation import PARITY, heat_map
 from ...trained.checkpoint import Checkpoint, rebuild
 from ...trained.results.explanation import explain
 from ..int8.emission import QUANTIZED
 from .asking import Asked
-from .making import GRAPH, explained_beside
+from .making import GRAPH, explained_beside, reason
 from .tensors import restored, scales
 
 FOLDER = "explanations"
@@ -102,8 +102,10 @@ def explain_forms(
             )
             if form.precision == "fp32" and not off <= PARITY:
                 raise MedcompressError(f"its heat maps are off torch's by {off:.2g}, {PARITY} is allowed")
-        except MedcompressError as error:
-            if (why := str(error)) not in told:
+        except Exception as error:  # torch and engines raise what they like: it costs the heat maps, not the bundle
+            if is_full_disk(error):
+                raise
+            if (why := reason(error)) not in told:
                 say(f"{form.name} has no heat maps: {why}")
             told.add(why)
             continue

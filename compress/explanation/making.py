@@ -61,8 +61,7 @@ def make_explanation(network: nn.Module, spec: ModelSpec, image: npt.NDArray[np.
     except Exception as error:  # torch and its exporters raise what they like
         if is_full_disk(error):
             raise
-        said = first_line(error, 300)
-        found = Explained(why=said if isinstance(error, MedcompressError) else f"{type(error).__name__}: {said}")
+        found = Explained(why=reason(error))
     reference.with_name(_RECORD).write_bytes(to_json(found))
     return found
 
@@ -73,3 +72,9 @@ def explained_beside(reference: Path) -> Explained:
     if not record.is_file():
         return Explained(why="it was exported without an explanation")
     return from_json(record.read_bytes(), Explained, str(record))
+
+
+def reason(error: Exception) -> str:
+    """Why there are no heat maps, in one line."""
+    said = first_line(error, 300)
+    return said if isinstance(error, MedcompressError) else f"{type(error).__name__}: {said}"
