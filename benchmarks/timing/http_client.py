@@ -34,7 +34,12 @@ class Connection:
         return await self.send(f"{head}{headers}\r\n".encode() + body)
 
     async def send(self, data: bytes, *, cut: int | None = None) -> Response:
-        """Send these bytes as they are, or the first ``cut`` of them and then nothing, and read the answer."""
+        """Send these bytes as they are, or the first ``cut`` of them and then nothing, and read the answer.
+
+        A connection the server closed while it was idle is opened again.
+        """
+        if self._streams is not None and self._streams[0].at_eof():
+            self.close()
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port)
         reader, writer = self._streams

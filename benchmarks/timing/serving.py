@@ -1,6 +1,6 @@
 """How much a server answers, how soon, and whether it stays right and small: ``medcompress serve`` under load.
 
-    python -m medcompress.benchmarks.timing.serving BUNDLE IMAGE... [--seconds 30] [--clients 1000] [--json]
+    python -m medcompress.benchmarks.timing.serving BUNDLE IMAGE... [--seconds 30] [--clients 1000]
 
 starts a server of the bundle in a process of its own and loads it from this one, on loopback:
 
@@ -29,19 +29,19 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from ...runtime import load
-from ...runtime.bundle import open_bundle
 from ...runtime.engines import load_engine
 from ...runtime.predictor import Predictor
 from .hostile import Hostile, hostile_requests
 from .http_client import Connection, Response
 
+PARTS = ("saturation", "half", "crowd", "mixed")
 _ROUNDS = 5
 _CLIENTS = 8
 # Of the image an answer is for; JSON keeps every digit of a double.
@@ -53,6 +53,7 @@ class Saturation(msgspec.Struct, frozen=True):
 
     Attributes:
         of_predictor, of_engine: the server's share, median of the rounds' own.
+        server_cpu_ms, predictor_cpu_ms: CPU time an answer takes, which a busy machine changes least.
         loader_cpu: CPU seconds a second that the loading process took meanwhile.
     """
 
@@ -61,6 +62,8 @@ class Saturation(msgspec.Struct, frozen=True):
     engine: float
     of_predictor: float
     of_engine: float
+    server_cpu_ms: float
+    predictor_cpu_ms: float
     loader_cpu: float
 
 
@@ -104,14 +107,14 @@ class Mixed(msgspec.Struct, frozen=True):
 
 
 class Served(msgspec.Struct, frozen=True):
-    """All of it."""
+    """What was asked for of it."""
 
     variant: str
     workers: int
-    saturation: Saturation
-    half_load: Spread
-    crowd: Crowd
-    mixed: Mixed
+    saturation: Saturation | None = None
+    half_load: Spread | None = None
+    crowd: Crowd | None = None
+    mixed: Mixed | None = None
 
 
 class Load:
@@ -121,7 +124,7 @@ class Load:
         expected: of each image, class -> probability, as predicted offline.
     """
 
-    def __init__(self, bundle: Path, images: list[bytes], port: int, predictor: Predictor) -> None:
+    def __init__(self, images: list[bytes], port: int, predictor: Predictor) -> None:
         self.images = images
         self.port = port
         self.predictor = predictor
@@ -132,13 +135,17 @@ class Load:
         """A new one."""
         return Connection("127.0.0.1", self.port)
 
-    async def rss_mb(self) -> float:
-        """The server's resident memory, by its own account."""
+    async def figure(self, name: str) -> float:
+        """One of the server's figures, by its own account."""
         connection = self.connection()
         text = (await connection.ask("GET", "/metrics")).body.decode()
         connection.close()
-        found = re.search(r"^process_resident_memory_bytes (\S+)$", text, re.MULTILINE)
-        return round(float(found[1]) / 1e6, 1) if found else float("nan")
+        found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else float("nan")
+
+    async def rss_mb(self) -> float:
+        """The server's resident memory."""
+        return round(await self.figure("process_resident_memory_bytes") / 1e6, 1)
 
     def is_right(self, image: int, response: Response) -> bool:
         """Whether an answer is the offline prediction."""
@@ -284,13 +291,20 @@ def saturation(load: Load, engine: Callable[[], object], workers: int, seconds: 
     def predict() -> None:
         load.predictor.predict(next(images))
 
-    cpu = 0.0
+    def server_cpu() -> float:
+        return asyncio.run(load.figure("process_cpu_seconds_total"))
+
+    loader_s, server_ms, predictor_ms = 0.0, [], []
     asyncio.run(load.rate(1, 2 * workers + 2))
     for _ in range(_ROUNDS):
-        start = time.process_time()
+        start, used = time.process_time(), server_cpu()
         server = asyncio.run(load.rate(seconds, 2 * workers + 2))
-        cpu += time.process_time() - start
-        rounds.append((server, _threads(predict, workers, seconds), _threads(engine, workers, seconds)))
+        server_ms.append((server_cpu() - used) * 1e3 / (server * seconds))
+        loader_s += time.process_time() - start
+        start = time.process_time()
+        offline = _threads(predict, workers, seconds)
+        predictor_ms.append((time.process_time() - start) * 1e3 / (offline * seconds))
+        rounds.append((server, offline, _threads(engine, workers, seconds)))
     server, offline, alone = (statistics.median(each) for each in zip(*rounds, strict=True))
     return Saturation(
         server,
@@ -298,7 +312,9 @@ def saturation(load: Load, engine: Callable[[], object], workers: int, seconds: 
         alone,
         statistics.median(each[0] / each[1] for each in rounds),
         statistics.median(each[0] / each[2] for each in rounds),
-        cpu / (_ROUNDS * seconds),
+        statistics.median(server_ms),
+        statistics.median(predictor_ms),
+        loader_s / (_ROUNDS * seconds),
     )
 
 
@@ -347,22 +363,34 @@ def _server(arguments: list[str]) -> Iterator[int]:
             raise RuntimeError(f"the server ended with {code}")
 
 
-def measure(bundle: Path, images: list[bytes], workers: int, seconds: float, clients: int) -> Served:
-    """Start a server, load it in each of the ways, and end it."""
+def measure(
+    bundle: Path, images: list[bytes], workers: int, seconds: float, clients: int, parts: Sequence[str] = PARTS
+) -> Served:
+    """Start a server, load it in each of the ways, and end it. Each part is told on stderr as it ends."""
     predictor = load(bundle)
-    manifest = open_bundle(bundle).manifest
     variant = predictor.variant
     files = [bundle / name for name in variant.files]
     engine = load_engine(variant.engine, files, variant.precision, predictor.executed.threads)
-    batch = manifest.preprocessing(images[0])[None]
-    arguments = [str(bundle), "--variant", variant.name, "--workers", str(workers)]
-    with _server(arguments) as port:
-        server = Load(bundle, images, port, predictor)
-        at_most = saturation(server, lambda: engine.run(batch), workers, max(1.0, seconds / 15))
-        half = asyncio.run(server.spread(at_most.server / 2, seconds))
-        crowd = asyncio.run(server.crowd(clients, patience_s=max(120.0, 4 * clients / at_most.server)))
-        mixed = asyncio.run(server.mixed(seconds, hostile_requests(images[0], port)))
-    return Served(variant.name, workers, at_most, half, crowd, mixed)
+    batch = predictor.bundle.manifest.preprocessing(images[0])[None]
+    found = Served(variant.name, workers)
+
+    def tell(**part: object) -> Served:
+        sys.stderr.write(f"{part}\n")
+        return msgspec.structs.replace(found, **part)
+
+    with _server([str(bundle), "--variant", variant.name, "--workers", str(workers)]) as port:
+        server = Load(images, port, predictor)
+        rate = asyncio.run(server.rate(1, 2 * workers + 2))
+        if "saturation" in parts:
+            found = tell(saturation=saturation(server, lambda: engine.run(batch), workers, max(1.0, seconds / 15)))
+            rate = found.saturation.server if found.saturation else rate
+        if "half" in parts:
+            found = tell(half_load=asyncio.run(server.spread(rate / 2, seconds)))
+        if "crowd" in parts:
+            found = tell(crowd=asyncio.run(server.crowd(clients, patience_s=max(120.0, 10 * clients / rate))))
+        if "mixed" in parts:
+            found = tell(mixed=asyncio.run(server.mixed(seconds, hostile_requests(images[0], port))))
+    return found
 
 
 def main() -> None:
@@ -373,10 +401,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="of the server, and threads here (%(default)s)")
     parser.add_argument("--seconds", type=float, default=30, help="of half load, and of mixed load (%(default)s)")
     parser.add_argument("--clients", type=int, default=1000, help="at once (%(default)s)")
+    parser.add_argument("--only", choices=PARTS, action="append", help="this part; all by default")
     given = parser.parse_args()
-    found = measure(
-        given.bundle, [path.read_bytes() for path in given.images], given.workers, given.seconds, given.clients
-    )
+    images = [path.read_bytes() for path in given.images]
+    found = measure(given.bundle, images, given.workers, given.seconds, given.clients, given.only or PARTS)
     sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
 
 

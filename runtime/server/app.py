@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
@@ -22,7 +21,6 @@ from .bodies import MAX_BATCH, announced, drain, files_of, read_body
 from .failures import CLIENT_GONE, ClientGone, ServingError, failure_of
 from .gate import Gate
 from .metrics import CONTENT_TYPE
-from .models import Model
 from .routing import narrow
 from .service import Service
 from .settings import Settings, from_environment
@@ -33,7 +31,6 @@ _REFERENCE = "#/components/schemas/{name}"
 _BINARY = {"type": "string", "format": "binary"}
 _EITHER = [{"$ref": _REFERENCE.format(name=name)} for name in ("Answer", "Failure")]
 _BATCH = {"type": "array", "items": {"anyOf": _EITHER}}
-_Name = Annotated[str | None, Query(max_length=200)]
 
 
 def create(settings: Settings | None = None) -> Gate:
@@ -79,23 +76,18 @@ def _routes(service: Service) -> FastAPI:
         """Figures in Prometheus's text format."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
-    @app.post("/predict", responses=_responses(_of("Answer"), *_FAILURES), openapi_extra=_body("file"))
-    async def predict(
-        request: Request, model: _Name = None, task: _Name = None, explain: bool = False, preview: bool = False
-    ) -> Response:
+    @app.post("/predict", responses=_responses(_of("Answer"), *_FAILURES), openapi_extra=_asked("file"))
+    async def predict(request: Request) -> Response:
         """Answer for one image: the body is the file, or a form with the field ``file``."""
-        (found,) = await _predict(service, request, narrow(service.models, model, task), explain, preview, "file", 1)
+        (found,) = await _predict(service, request, "file", 1)
         if isinstance(found, Answer):
             return _json(found)
         raise ServingError(found.error.kind, found.error.message)
 
-    @app.post("/predict/batch", responses=_responses(_BATCH, *_FAILURES), openapi_extra=_body("files"))
-    async def predict_batch(
-        request: Request, model: _Name = None, task: _Name = None, explain: bool = False, preview: bool = False
-    ) -> Response:
+    @app.post("/predict/batch", responses=_responses(_BATCH, *_FAILURES), openapi_extra=_asked("files"))
+    async def predict_batch(request: Request) -> Response:
         """Answer for several images: a form with the field ``files``, each answer or failure in its file's place."""
-        models = narrow(service.models, model, task)
-        answers = await _predict(service, request, models, explain, preview, "files", MAX_BATCH)
+        answers = await _predict(service, request, "files", MAX_BATCH)
         for found in answers:
             if isinstance(found, Failure):
                 service.metrics.refusal(found.error.kind)
@@ -107,9 +99,10 @@ def _routes(service: Service) -> FastAPI:
     return app
 
 
-async def _predict(
-    service: Service, request: Request, models: list[Model], explain: bool, preview: bool, field: str, most: int
-) -> list[Answer | Failure]:
+async def _predict(service: Service, request: Request, field: str, most: int) -> list[Answer | Failure]:
+    asked = request.query_params
+    models = narrow(service.models, asked.get("model"), asked.get("task"))
+    explain, preview = _is_true(asked, "explain"), _is_true(asked, "preview")
     settings = service.settings
     most_bytes = settings.max_body_mib << 20
     try:
@@ -154,9 +147,6 @@ def _add_handlers(app: FastAPI) -> None:
     async def failed(request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException):
             failure = ServingError("no_route", "there is no such route, or not by this method; see /openapi.json")
-        elif isinstance(error, RequestValidationError):
-            names = ", ".join(sorted({str(each["loc"][-1]) for each in error.errors()}))
-            failure = ServingError("usage", f"{names}: is not a valid value; see /openapi.json")
         else:
             failure = failure_of(error)
         state = request.scope["state"]
@@ -167,7 +157,7 @@ def _add_handlers(app: FastAPI) -> None:
         request.scope["state"]["kind"] = "gone"
         return Response(status_code=CLIENT_GONE)  # nobody reads it
 
-    for kind in (HTTPException, RequestValidationError, ServingError, MedcompressError, Exception):
+    for kind in (HTTPException, ServingError, MedcompressError, Exception):
         app.add_exception_handler(kind, failed)
     app.add_exception_handler(ClientGone, gone)
 
@@ -197,15 +187,33 @@ def _content(schema: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def _body(field: str) -> dict[str, Any]:
-    """For OpenAPI: a form with ``field``, or the file alone where one is asked for."""
+def _is_true(asked: Mapping[str, str], name: str) -> bool:
+    value = asked.get(name, "false").lower()
+    if value not in {"true", "false", "1", "0"}:
+        raise ServingError("usage", f"{name}: is true or false; see /openapi.json")
+    return value in {"true", "1"}
+
+
+def _asked(field: str) -> dict[str, Any]:
+    """For OpenAPI: the parameters, and a form with ``field``, or the file alone where one is asked for.
+
+    FastAPI's own reading of parameters takes as long as a small network.
+    """
     one = field == "file"
+    words = {"model": "Its name.", "task": "Its task, in place of its name."}
+    switches = {"explain": "With a heat map.", "preview": "With the image as the network sees it."}
+    parameters = [_parameter(name, {"type": "string"}, text) for name, text in words.items()]
+    parameters += [_parameter(name, {"type": "boolean", "default": False}, text) for name, text in switches.items()]
     schema = {"type": "object", "required": [field], "properties": {}}
     schema["properties"][field] = _BINARY if one else {"type": "array", "items": _BINARY, "maxItems": MAX_BATCH}
     content: dict[str, Any] = {"multipart/form-data": {"schema": schema}}
     if one:
         content["application/octet-stream"] = {"schema": _BINARY}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
+
+
+def _parameter(name: str, schema: dict[str, Any], text: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": text}
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -14,7 +16,9 @@ from typing import Any
 
 import pytest
 
+import medcompress.runtime.server
 from medcompress.cli.main import run
+from medcompress.cli.serve import command as command_of_serve
 
 from .conftest import START, TESTS, Server, write_fake_bundle
 
@@ -238,6 +242,19 @@ def test_a_server_others_could_reach_needs_a_token(tmp_path: Path, capsys: pytes
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert run(["serve", bundle, "--port", str(taken.getsockname()[1])]) == 3
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_unit_that_is_shipped_is_one_systemd_takes(tmp_path: Path) -> None:
+    text = (Path(medcompress.runtime.server.__file__).parent / "medcompress.service").read_text()
+    command = next(line for line in text.splitlines() if line.startswith("ExecStart=")).split()
+    given = command_of_serve.make_context("serve", command[2:]).params
+    assert given["bundles"] == ("/srv/medcompress/model",) and given["host"] == "127.0.0.1"
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not on this machine")
+    unit = tmp_path / "medcompress.service"
+    unit.write_text(text.replace(command[0], f"ExecStart={sys.executable}"))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+    assert done.returncode == 0 and str(unit) not in done.stderr and "Unknown" not in done.stderr, done.stderr
 
 
 def test_without_its_line_in_the_audit_log_nothing_is_answered(
