@@ -131,15 +131,17 @@ class Learned:
     def judge(self, image: Image.Image, pixels: npt.NDArray[np.uint8]) -> Judgement:
         """Look at a decoded image and what was rendered of it; see :func:`medcompress.runtime.sight.observe`."""
         seen = observe(image, pixels)
-        beyond = self._beyond(seen)
+        odd = self._odd(seen)
+        if (odd <= 1).all():
+            return Judgement()
+        beyond = _names(odd)
         if beyond - set(ONLY_CAUTIONS):
             why = self._reason(seen, beyond)
             return Judgement(refusal=f"does not look like the images this model was made for: {why}")
-        return Judgement(cautions=(MIRRORED,) if "mirrored" in beyond else ())
+        return Judgement(cautions=(MIRRORED,))
 
-    def _beyond(self, seen: Seen) -> set[str]:
-        odd = self.oddness(seen.thumbnail[None], seen.texture[None], seen.measures[None])[0]
-        return {name for name, value in zip(COLUMNS, odd, strict=True) if not value <= 1}
+    def _odd(self, seen: Seen) -> _Doubles:
+        return self.oddness(seen.thumbnail[None], seen.texture[None], seen.measures[None])[0]
 
     def _reason(self, seen: Seen, beyond: set[str]) -> str:
         """The plainest of what is beyond its limit, in words."""
@@ -150,11 +152,16 @@ class Learned:
             if name in beyond:
                 return _WORDS[name]
         for name in POSTURES:
-            if name in beyond and name not in ONLY_CAUTIONS and not self._beyond(_righted(seen, name)) & _LIKENESS:
+            if name in beyond and not _names(self._odd(_righted(seen, name))) & _LIKENESS:
                 return _WORDS[name]
         if beyond & _LIKENESS:
             return "it shows something else, or shows it in another way; check that it is the right image"
         return next((_WORDS[name] for name in COLUMNS if name in beyond and name in _WORDS), _WORDS["texture"])
+
+
+def _names(odd: _Doubles) -> set[str]:
+    """Of the columns that are beyond their limits."""
+    return {name for name, value in zip(COLUMNS, odd, strict=True) if not value <= 1}
 
 
 def _righted(seen: Seen, posture: str) -> Seen:
@@ -179,6 +186,7 @@ _WORDS = {
     "flipped": "it looks flipped, top for bottom; turn it",
     "turned left": "it looks turned by a quarter to the left; turn it",
     "turned right": "it looks turned by a quarter to the right; turn it",
+    "mirrored": "it looks mirrored, left for right; check the side marker",
     "negative": "it looks like a negative, black for white; invert it",
     "brightness low": "it is too dark",
     "brightness high": "it is too bright",

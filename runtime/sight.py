@@ -77,8 +77,10 @@ def observe(image: Image.Image, pixels: npt.NDArray[np.uint8]) -> Seen:
     small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32)
     coarse = small.reshape(_COARSE, 2, _COARSE, 2).mean(axis=(1, 3))
     share = np.asarray(grey.histogram(), dtype=np.float64) / (grey.width * grey.height)
-    rough, fine = _roughness(grey)
-    _, half = _roughness(grey.reduce(2) if min(grey.size) > 3 else grey)
+    across, down = _differences(grey)
+    larger = np.maximum(across, down[:, :-1]) if grey.width > 1 else down
+    rough = np.asarray(Image.fromarray(larger).resize((_COARSE, _COARSE), Image.Resampling.BOX), dtype=np.float32)
+    fine, half = _mean((across, down)), _mean(_differences(grey.reduce(2)))
     tints, colour, red, blue = _colour(image)
     levels = np.arange(256)
     brightness = float(share @ levels)
@@ -109,18 +111,18 @@ def posed(thumbnails: _Floats, posture: str) -> _Floats:
     return POSTURES[posture](squares).reshape(thumbnails.shape)
 
 
-def _roughness(grey: Image.Image) -> tuple[_Floats, float]:
-    """The difference of neighbours, grey levels: at 8 x 8 the larger of the two directions, and the mean of both."""
+def _differences(grey: Image.Image) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """The differences of neighbours, across and down, in every second row: there are enough of them."""
     levels = np.asarray(grey)
-    if min(levels.shape) < 2:
-        return np.zeros((_COARSE, _COARSE), np.float32), 0.0
-    # Every second row is enough; in 8 bits, by the larger less the smaller, many times faster than signed differences.
-    even, odd = levels[: levels.shape[0] // 2 * 2 : 2], levels[1::2]
+    even, odd = levels[: max(1, levels.shape[0] // 2 * 2) : 2], levels[1::2]
+    odd = odd if len(odd) else even
+    # In 8 bits, by the larger less the smaller: many times faster than signed differences.
     across = np.maximum(even[:, 1:], even[:, :-1]) - np.minimum(even[:, 1:], even[:, :-1])
-    down = np.maximum(even, odd) - np.minimum(even, odd)
-    larger = Image.fromarray(np.maximum(across, down[:, :-1]))
-    rough = np.asarray(larger.resize((_COARSE, _COARSE), Image.Resampling.BOX), dtype=np.float32)
-    return rough, float(across.mean() + down.mean()) / 2
+    return across, np.maximum(even, odd) - np.minimum(even, odd)
+
+
+def _mean(differences: tuple[npt.NDArray[np.uint8], ...]) -> float:
+    return sum(int(each.sum(dtype=np.uint32)) for each in differences) / max(1, sum(each.size for each in differences))
 
 
 def _colour(image: Image.Image) -> tuple[_Floats, float, float, float]:
