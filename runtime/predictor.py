@@ -270,7 +270,8 @@ def load(
             ImageRefused, ``flag`` answers and says so among the cautions, ``off`` does not look.
 
     Raises:
-        BundleError: not signed with a trusted key, damaged, changed or of a newer schema; of damaged variants only where no other runs here.
+        BundleError: not signed with a trusted key, damaged, changed or of a newer schema; of damaged variants only
+            where no other runs here.
         EngineError: no variant runs here; the message says why for each.
     """
     bundle = open_bundle(folder, trust=trust)
