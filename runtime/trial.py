@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from .bundle import Bundle, open_bundle
-from .errors import EngineError, InputError
+from .errors import InputError
 from .golden import read_golden
 from .records import from_json
 from .selftest import VariantCheck, check_variant
@@ -46,13 +46,7 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 def measure(bundle: Bundle, threads: int) -> tuple[Trial, ...]:
-    """Try every variant, in the bundle's order of preference; some seconds.
-
-    Raises:
-        EngineError: this is no Python interpreter that could be started for it.
-    """
-    if getattr(sys, "frozen", False):
-        raise EngineError("nothing can be measured from within a frozen program; run: medcompress doctor")
+    """Try every variant, in the bundle's order of preference; some seconds."""
     first = {variant.name: _turn(bundle, variant.name, threads) for variant in by_preference(bundle)}
     turns = {name: [trial.p50_ms] for name, trial in first.items() if trial.p50_ms}
     fastest = min((ms for (ms,) in turns.values()), default=0.0)
@@ -69,6 +63,9 @@ def measure(bundle: Bundle, threads: int) -> tuple[Trial, ...]:
 
 
 def _turn(bundle: Bundle, name: str, threads: int) -> Trial:
+    # A frozen or embedding program is no interpreter: started for this, it would start itself, without end.
+    if getattr(sys, "frozen", False) or not sys.executable:
+        return _failed(name, "cannot be tried from within a program that is no Python interpreter")
     # -P: a json.py that lies in the current folder is not to be run in place of Python's own.
     command = [sys.executable, "-P", "-m", __spec__.name, str(bundle.folder), bundle.identity, name, str(threads)]
     try:

@@ -139,6 +139,8 @@ def test_where_no_process_answers_the_bundles_own_order_stays(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     bundle = open_bundle(pristine_bundle)
     assert all("without an answer (exit code 1)" in trial.check.status for trial in measure(bundle, 1))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert all("no Python interpreter" in trial.check.status for trial in measure(bundle, 1))
     assert place(bundle, 1) is None
     assert load(pristine_bundle, measure=True).predict(image).variant == by_preference(bundle)[0].name
 
