@@ -85,6 +85,7 @@ function end(mine, state, data = {}) {
   job = null;
   show(state, data, { again: () => ask(mine.file) });
   note(mine.file.name, $("model").value, { title: `${state}.title` });
+  reveal();
   ended();
 }
 
@@ -96,9 +97,13 @@ async function answered(mine, answer) {
   note(mine.file.name, answer.model, { answer });
   const model = info?.models.find((each) => each.name === answer.model);
   if (answer.heat && model) showHeat(answer.heat, answer.explained, model);
-  // On a phone the answer stands below the picture.
-  if ($("view").getBoundingClientRect().top > innerHeight / 2) $("answer").scrollIntoView();
+  reveal();
   ended();
+}
+
+// On a phone the answer stands below the picture.
+function reveal() {
+  if ($("view").getBoundingClientRect().top > innerHeight / 2) $("answer").scrollIntoView();
 }
 
 /** Give up on the picture that is being asked about. */

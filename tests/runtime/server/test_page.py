@@ -392,7 +392,7 @@ def test_can_be_read_and_touched_on_a_phone_and_on_a_kiosk(
 
 
 def test_a_folder_is_stepped_through_and_a_watched_one_read_as_it_fills(
-    visit: Callable[..., Any], server: Server, phantoms: Path, image: Path, tmp_path: Path
+    visit: Callable[..., Any], server: Server, image: Path, tmp_path: Path
 ) -> None:
     for name in ("10.png", "9.png", ".hidden.png", "notes.txt"):
         shutil.copyfile(image, tmp_path / name)
@@ -436,22 +436,3 @@ def test_prints_the_answer_and_the_list_without_what_is_only_for_the_screen(
         assert page.locator(seen).is_visible(), seen
     for unseen in ("#choose", "#language", "#print", "#clear", "#server"):
         assert not page.locator(unseen).is_visible(), unseen
-
-
-def test_both_languages_have_all_words_and_the_page_uses_each() -> None:
-    page = Path(__file__).parents[3] / "runtime" / "server" / "page"
-    english, german = (json.loads((page / f"words.{code}.json").read_text(encoding="utf-8")) for code in ("en", "de"))
-    assert list(english) == list(german)
-    assert all(set(re.findall(r"{\w+}", english[key])) == set(re.findall(r"{\w+}", german[key])) for key in english)
-    html = (page / "index.html").read_text(encoding="utf-8")
-    scripts = "".join(path.read_text(encoding="utf-8") for path in page.glob("*.js"))
-    named = set(re.findall(r'data-word(?:-label)?="([^"]+)"', html))
-    said = set(re.findall(r'"([a-z]+\.[a-z-]+)"', scripts)) | {
-        f"{state}.title" for state in re.findall(r'end\(mine, "(\w+)"', scripts)
-    }
-    assert not (named | said) - set(english)
-    ends = {f"{state}.title" for state in ("refused", "unreadable", "large", "slow", "failed")}
-    assert not set(english) - named - said - ends
-    # What is there before the words are loaded is what they say.
-    for key, text in re.findall(r'data-word="([^"]+)"[^>]*>([^<]+)<', html):
-        assert text == english[key]
