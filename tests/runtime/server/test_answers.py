@@ -69,9 +69,7 @@ def test_the_explanation_is_that_of_the_predictor(server: Server, bundles: dict[
     data = image.read_bytes()
     predictor = load(bundles["warm"])
     found = server.json("POST", "/predict?model=warm&explain=true", data)
-    if predictor.variant.explanation is None:
-        assert found["heat"] is None and found["explained"] is None
-        pytest.fail("the bundle of these tests is to have an explanation")
+    assert predictor.variant.explanation is not None
     expected = predictor.predict(data, explain=True)
     heat = Image.open(io.BytesIO(base64.b64decode(found["heat"])))
     assert expected.heat is not None and heat.mode == "L" and heat.size == expected.heat.shape[::-1]
@@ -257,7 +255,7 @@ def test_every_answer_has_its_line_in_the_audit_log(server: Server, image: Path)
     assert answered["event"] == "answered" and answered["input_sha256"] == sha256(data).hexdigest()
     assert (answered["who"], answered["model"], answered["bundle"]) == ("loopback", "cool", answer["bundle"])
     assert answered["answer"]["labels"] == answer["labels"]
-    assert (refused["event"], refused["reason"], refused["answer"]) == ("refused", "unreadable", None)
+    assert (refused["event"], refused["reason"], "answer" in refused) == ("refused", "unreadable", False)
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
