@@ -24,3 +24,17 @@ def bench_predict(benchmark: BenchmarkFixture, bundle: Bundle, picture: Callable
         predictor.close()
     benchmark.extra_info["variant"] = answer.variant
     assert answer.probabilities
+
+
+def bench_predict_explained(benchmark: BenchmarkFixture, bundle: Bundle, picture: Callable[[str], Path]) -> None:
+    """With its heat map; to be held against the same picture without, ``bench_predict[jpeg]``."""
+    chosen = bundle.manifest.variant(bundle.manifest.chosen)
+    if chosen.explanation is None:
+        pytest.skip("the bundle holds no explanation; give --bundle one that medcompress optimize made")
+    predictor = load(bundle.folder, variant=chosen.name)
+    try:
+        answer = benchmark(predictor.predict, picture("jpeg"), explain=True)
+    finally:
+        predictor.close()
+    benchmark.extra_info["variant"] = answer.variant
+    assert answer.heat is not None
