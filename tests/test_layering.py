@@ -22,7 +22,10 @@ FLOORS = {
 }
 # What neither the runtime nor the benchmarks may load; the second list is for the runtime's import alone.
 NO_TORCH = ("torch", "torchvision", "timm", "lightning", "nncf", "torch_pruning", "onnx", "onnxscript")
-HEAVY = ("sklearn", "scipy", "pydicom", "fastapi", "uvicorn", "openvino", "rich", "click", "jinja2", "onnxruntime")
+HEAVY = (
+    *("sklearn", "scipy", "pydicom", "imagecodecs", "fastapi", "uvicorn"),
+    *("openvino", "rich", "click", "jinja2", "onnxruntime"),
+)
 
 
 def _imports(path: Path) -> set[tuple[int, str]]:

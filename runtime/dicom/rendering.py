@@ -38,7 +38,7 @@ class DicomRendering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         window: (centre, width) in place of what the file says, in the units of its modality LUT: Hounsfield for CT.
         view: which of several windows or VOI LUTs the file offers; the first is 0.
-        no_window: more than 8 bits and no window: from the darkest to the brightest pixel (``extent``), or the whole
+        unwindowed: more than 8 bits and no window: from the darkest to the brightest pixel (``extent``), or the whole
             range of the bits (``bits``). Images of 8 bits are then shown as they are.
         frame: of several: that number, from 1; the ``middle`` one; or ``only``: files with several are refused.
         padding: pixels with the padding value, which no detector measured, are ``black``, or like any other (``keep``).
@@ -47,7 +47,7 @@ class DicomRendering(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     window: tuple[float, float] | None = None
     view: Annotated[int, msgspec.Meta(ge=0, le=99)] = 0
-    no_window: Literal["extent", "bits"] = "extent"
+    unwindowed: Literal["extent", "bits"] = "extent"
     frame: Annotated[int, msgspec.Meta(ge=1)] | Literal["only", "middle"] = "only"
     padding: Literal["black", "keep"] = "black"
     policy: DicomPolicy = DicomPolicy()
@@ -120,7 +120,7 @@ def render_grey(stored: Stored, grey: Grey, rendering: DicomRendering) -> Image.
         shown = windowed(values, voi)
     elif voi is not None:
         shown = voi.look_up(values) / (2.0**voi.bits - 1)
-    elif rendering.no_window == "extent" and grey.bits > 8:
+    elif rendering.unwindowed == "extent" and grey.bits > 8:
         shown = between(values, *_extent(stored, low, values, padded))
     else:
         shown = between(values, *modality_range(grey))
@@ -133,7 +133,7 @@ def render_grey(stored: Stored, grey: Grey, rendering: DicomRendering) -> Image.
 
 def is_windowed(grey: Grey, rendering: DicomRendering) -> bool:
     """Whether the grey levels are shown as the file or the model says, whatever else the image holds."""
-    return bool(rendering.window or grey.voi) or grey.bits <= 8 or rendering.no_window == "bits"
+    return bool(rendering.window or grey.voi) or grey.bits <= 8 or rendering.unwindowed == "bits"
 
 
 def modality_values(stored: Stored, grey: Grey) -> Values:

@@ -92,7 +92,10 @@ def test_no_message_caution_warning_or_log_names_the_patient(
     said: list[str] = []
     header = made()
     files = [made(**attributes) for attributes, _, _ in CASES.values()]
-    files += [made(Modality=patient[0].upper(), BodyPartExamined=patient[0]), header.replace(b"CHEST", b"CH\nST")]
+    files += [
+        made(Modality=patient[0].upper(), BodyPartExamined=patient[0].upper()),
+        header.replace(b"CHEST", b"CH\nST"),
+    ]
     # Values that pydicom itself warns of, or stumbles over, and quotes.
     files += [
         header.replace(b"19610203", b"Testname"),
@@ -122,7 +125,7 @@ def test_predictions_carry_the_cautions_and_the_command_prints_them(
     assert predictor.predict(lossy).cautions == ("it was compressed with loss",)
     assert predictor.predict_batch([lossy, np.zeros((40, 40), np.uint8)])[1].cautions == ()
     predictor.close()
-    arguments = [str(pristine_bundle), str(lossy), str(screenshot), "--json"]
+    arguments = [str(pristine_bundle), str(lossy), str(screenshot), "--guard=off", "--json"]
     done = CliRunner().invoke(command, arguments, standalone_mode=False)
     assert done.return_value == 2
     answered, refused = json.loads(done.stdout)["results"]
@@ -136,8 +139,10 @@ def test_a_model_is_told_what_it_takes_in_words() -> None:
     usual = chosen_rendering(DicomRendering(), ["cr", "DX"], ["chest"], ["secondary-capture=flag", "window=40/400"])
     assert usual.policy == DicomPolicy(**CHEST, secondary_capture="flag")
     assert usual.window == (40, 400)
-    later = chosen_rendering(usual, [], [], ["frame=middle", "lossy=ignore"])
+    later = chosen_rendering(usual, [], [], ["frame=middle", "no-window=refuse", "unwindowed=bits", "lossy=ignore"])
     assert (later.policy.modalities, later.policy.lossy, later.frame) == (("CR", "DX"), "ignore", "middle")
+    assert (later.policy.no_window, later.unwindowed) == ("refuse", "bits")
+    assert not set(DicomPolicy.__struct_fields__) & set(DicomRendering.__struct_fields__)
     for settings in (["frame=0"], ["frame=x"], ["window=4"], ["window=a/b"], ["foo=1"], ["lossy=maybe"], ["lossy"]):
         with pytest.raises(InputError, match="--dicom"):
             chosen_rendering(usual, [], [], settings)

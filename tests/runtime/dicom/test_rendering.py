@@ -94,7 +94,7 @@ def test_without_a_window_the_extent_is_shown_and_padding_has_no_part_in_it() ->
     assert np.asarray(render_grey(stored, negative, DicomRendering())).tolist() == [[0, 255, 128, 0]]
     kept = render_grey(stored, grey, DicomRendering(padding="keep"))
     assert np.asarray(kept).tolist() == [[0, 85, 170, 255]]
-    bits = render_grey(stored, Grey(16, True), DicomRendering(no_window="bits"))
+    bits = render_grey(stored, Grey(16, True), DicomRendering(unwindowed="bits"))
     assert np.asarray(bits).tolist() == [[120, 124, 128, 131]]
     assert np.asarray(render_grey(np.array([[7, 9]], np.uint8), Grey(8, False), DicomRendering())).tolist() == [[7, 9]]
 
