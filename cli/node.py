@@ -70,11 +70,14 @@ def command(
     import threading
     import warnings
 
+    from ..runtime.dicom.derived import require_highdicom
     from ..runtime.dicom.node import Node, NodeSettings
-    from ..runtime.dicom.sending import parse_destination
+    from ..runtime.dicom.sending import parse_destination, require_pynetdicom
     from ..runtime.errors import InputError
     from ..runtime.predictor import load
 
+    require_pynetdicom()
+    require_highdicom()
     if spool is None:
         if out is None:
             raise InputError(

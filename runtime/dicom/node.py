@@ -87,7 +87,7 @@ class Node:
         log: takes a line at a time, from several threads.
 
     Raises:
-        MachineError: a package is missing, or the audit log cannot be written.
+        MachineError: a package is missing, another node uses the spool, or the audit log cannot be written.
         InputError: the spool folder holds other things.
         OSError: a folder cannot be written.
     """
@@ -174,6 +174,7 @@ class Node:
             self._sender.stop(_SILENCE)
         if self._audit:
             self._audit.close()
+        self._spool.close()
         threading.excepthook = self._excepthook
 
     def _on_thread_error(self, failed: threading.ExceptHookArgs) -> None:

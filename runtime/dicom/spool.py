@@ -6,7 +6,7 @@
     refused/                           results the destination will not have, images that could not be dealt with at all
 
 Images and results name patients: the folder is closed to other users. A receipt is a random number, so file names and
-logs name nobody. One node a folder.
+logs name nobody. One node a folder, held by a lock.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ import re
 import uuid
 from pathlib import Path
 
-from ..errors import InputError
+import filelock
+
+from ..errors import InputError, MachineError
 from ..records import write_whole
 
 _FOLDERS = ("waiting", "working", "unsent", "refused")
+_LOCK = "spool.lock"
 
 
 class Job:
@@ -45,19 +48,29 @@ class Spool:
 
     Raises:
         InputError: it holds other things.
+        MachineError: another node uses it.
         OSError: it cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        strangers = [path.name for path in folder.iterdir() if path.name not in _FOLDERS]
+        strangers = [path.name for path in folder.iterdir() if path.name not in (*_FOLDERS, _LOCK)]
         if strangers:
             raise InputError(f"{folder}: holds other things than a node's files; give an empty folder as --spool")
+        self._lock = filelock.FileLock(folder / _LOCK, timeout=0, thread_local=False)
+        try:
+            self._lock.acquire()
+        except filelock.Timeout as error:
+            raise MachineError(f"{folder}: another node uses it; stop that, or give another --spool") from error
         for name in _FOLDERS:
             (folder / name).mkdir(mode=0o700, exist_ok=True)
             for left in (folder / name).glob(".*.tmp"):  # half-written when the machine went down
                 left.unlink()
+
+    def close(self) -> None:
+        """Let another node use the folder."""
+        self._lock.release()
 
     @property
     def results(self) -> Path:

@@ -126,7 +126,7 @@ def test_an_image_comes_in_and_its_report_goes_out(listen: Listening, source: Da
         assert measured[f"Probability of {name}"] == pytest.approx(p, abs=1e-5)
     assert group.finding_type.meaning == expected.label
     assert report.PatientID == source.PatientID
-    wait_for(lambda: not [path for path in (listen.folder / "spool").rglob("*") if path.is_file()])
+    wait_for(lambda: not list((listen.folder / "spool").rglob("*.dcm")))
     spoken = "\n".join(listen.lines)
     secrets = (source.PatientID, "LLER", "ANNA", source.SOPInstanceUID, source.StudyInstanceUID, source.AccessionNumber)
     assert "answered" in spoken
@@ -150,6 +150,8 @@ def test_who_may_call(listen: Listening, source: Dataset) -> None:
     assert listen.said("rejected")
     with pytest.raises(MachineError, match="another program listens there"):
         listen(spool=listen.folder / "other", port=node.port)
+    with pytest.raises(MachineError, match="another node uses it"):
+        listen()
 
 
 def test_what_the_header_tells_is_refused_by_a_status_with_its_reason(listen: Listening, source: Dataset) -> None:
@@ -283,7 +285,10 @@ def test_dcmtk_sends_to_it_and_receives_from_it(
         subprocess.Popen(command, stderr=said) as node,
     ):
         try:
-            port = wait_for(lambda: re.search(r" port (\d+)$", log.read_text(), re.MULTILINE), 60)[1]
+            ready = re.compile(r" port (\d+)$", re.MULTILINE)
+            found = wait_for(lambda: ready.search(log.read_text()) or node.poll() is not None, 60)
+            assert node.poll() is None, log.read_text()
+            port = found[1]
             peer = ("--call", "MEDCOMPRESS", "127.0.0.1", port)
             assert tool("echoscu", *peer) == ""
             assert tool("storescu", *peer, tmp_path / "source.dcm") == ""
@@ -295,4 +300,4 @@ def test_dcmtk_sends_to_it_and_receives_from_it(
         finally:
             node.kill()
             storescp.kill()
-    assert not [path for path in (tmp_path / "spool").rglob("*") if path.is_file()]
+    assert not list((tmp_path / "spool").rglob("*.dcm"))
