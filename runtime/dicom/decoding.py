@@ -30,6 +30,8 @@ _KINDS = {
     **dict.fromkeys(("80", "81"), "jpeg-ls"),
     **dict.fromkeys(("90", "91", "201", "202", "203"), "jpeg2000"),
 }
+# Part of that compression, and colours of nothing else (PS3.5 8.2.4).
+_OF_JPEG_2000 = ("YBR_RCT", "YBR_ICT")
 _UNDEFINED = 0xFFFFFFFF
 
 
@@ -50,6 +52,9 @@ def stored_values(file: BinaryIO, syntax: UID, pixels: Pixels, frame: int) -> tu
         MachineError: the decoder is not installed.
     """
     vr, length = _element(file, syntax)
+    kind = _KINDS.get(syntax.removeprefix(_JPEG), "")
+    if pixels.photometric in _OF_JPEG_2000 and kind != "jpeg2000":
+        raise ImageError(f"says its colours are {pixels.photometric}, which only JPEG 2000 has; export it again")
     if syntax in NATIVE:
         return _native(file, syntax, pixels, frame, vr, length), _without_subsampling(pixels.photometric)
     if length != _UNDEFINED:
@@ -57,7 +62,7 @@ def stored_values(file: BinaryIO, syntax: UID, pixels: Pixels, frame: int) -> tu
     encoded = _encoded(file, pixels, frame)
     if syntax == _RLE:
         return _rle(encoded, pixels), pixels.photometric
-    return _decoded(encoded, _KINDS[syntax[len(_JPEG) :]], pixels)
+    return _decoded(encoded, kind, pixels)
 
 
 def _element(file: BinaryIO, syntax: UID) -> tuple[str, int]:
@@ -87,8 +92,8 @@ def _native(file: BinaryIO, syntax: UID, pixels: Pixels, frame: int, vr: str, le
     needed = count * pixels.frames
     # With more of them the header lies of the size, and the picture would be shorn; an odd number is made even.
     if length not in (needed, needed + needed % 2):
-        has = "an unknown number" if length == _UNDEFINED else f"{length:,}"
-        raise ImageError(f"has {has} of bytes of pixels where its size needs {needed:,}; export it again")
+        has = "an unknown number of" if length == _UNDEFINED else f"{length:,}"
+        raise ImageError(f"has {has} bytes of pixels where its size needs {needed:,}; export it again")
     file.seek(count * frame, 1)
     data = file.read(count)
     if len(data) < count:
@@ -164,7 +169,7 @@ def _decoded(encoded: bytes, kind: str, pixels: Pixels) -> tuple[npt.NDArray[Any
     expected = (pixels.rows, pixels.columns, *((3,) if pixels.samples == 3 else ()))
     if values.shape != expected or values.dtype.kind not in "ui" or values.dtype.itemsize > 2:
         raise ImageError("has pixels that do not fit what its header says of them; export it again")
-    if photometric in ("YBR_RCT", "YBR_ICT"):  # undone by the decoder
+    if photometric in _OF_JPEG_2000:  # undone by the decoder
         photometric = "RGB"
     return _sign(values, pixels.signed, found.precision), photometric
 

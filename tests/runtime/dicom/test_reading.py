@@ -133,6 +133,8 @@ def test_colours_however_they_lie(made: Made) -> None:
     whole = levels(made(half, PhotometricInterpretation="YBR_FULL"))
     assert np.array_equal(levels(made(half, data=pairs, PhotometricInterpretation="YBR_FULL_422")), whole)
     assert np.array_equal(levels(made(COLOUR, syntax=BIG)), COLOUR)
+    with pytest.raises(ImageError, match="only JPEG 2000"):
+        levels(made(COLOUR, PhotometricInterpretation="YBR_RCT"))
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, BIG])
