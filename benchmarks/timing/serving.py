@@ -31,6 +31,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -46,6 +47,18 @@ _ROUNDS = 5
 _CLIENTS = 8
 # Of the image an answer is for; JSON keeps every digit of a double.
 _EXACT = 1e-12
+
+
+class Done(NamedTuple):
+    """So many answers, in so many seconds."""
+
+    answers: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return self.answers / self.seconds
 
 
 class Saturation(msgspec.Struct, frozen=True):
@@ -153,8 +166,8 @@ class Load:
         expected = self.expected[image]
         return set(found) == set(expected) and all(abs(found[name] - p) <= _EXACT for name, p in expected.items())
 
-    async def rate(self, seconds: float, clients: int) -> float:
-        """Answers a second when ``clients`` ask without a pause."""
+    async def keep_busy(self, seconds: float, clients: int) -> Done:
+        """``clients`` ask without a pause; who has asked when the time is up is still answered."""
         end = time.monotonic() + seconds
 
         async def client(number: int) -> int:
@@ -170,7 +183,7 @@ class Load:
 
         start = time.monotonic()
         counts = await asyncio.gather(*(client(number) for number in range(clients)))
-        return sum(counts) / (time.monotonic() - start)
+        return Done(sum(counts), time.monotonic() - start)
 
     async def spread(self, rate: float, seconds: float) -> Spread:
         """Latencies of requests that are due at random moments, however long those before them take."""
@@ -233,7 +246,7 @@ class Load:
 
     async def mixed(self, seconds: float, hostile: list[Hostile]) -> Mixed:
         """A tenth of the requests are hostile; every answer is checked."""
-        await self.rate(2, _CLIENTS)  # memory is read once everything has been used
+        await self.keep_busy(2, _CLIENTS)  # memory is read once everything has been used
         before = await self.rss_mb()
         statuses: Counter[str] = Counter()
         count: Counter[str] = Counter()
@@ -294,17 +307,17 @@ def saturation(load: Load, engine: Callable[[], object], workers: int, seconds: 
     def server_cpu() -> float:
         return asyncio.run(load.figure("process_cpu_seconds_total"))
 
-    loader_s, server_ms, predictor_ms = 0.0, [], []
-    asyncio.run(load.rate(1, 2 * workers + 2))
+    loader, server_ms, predictor_ms = [], [], []
+    asyncio.run(load.keep_busy(1, 2 * workers + 2))
     for _ in range(_ROUNDS):
         start, used = time.process_time(), server_cpu()
-        server = asyncio.run(load.rate(seconds, 2 * workers + 2))
-        server_ms.append((server_cpu() - used) * 1e3 / (server * seconds))
-        loader_s += time.process_time() - start
+        server = asyncio.run(load.keep_busy(seconds, 2 * workers + 2))
+        server_ms.append((server_cpu() - used) * 1e3 / server.answers)
+        loader.append((time.process_time() - start) / server.seconds)
         start = time.process_time()
         offline = _threads(predict, workers, seconds)
-        predictor_ms.append((time.process_time() - start) * 1e3 / (offline * seconds))
-        rounds.append((server, offline, _threads(engine, workers, seconds)))
+        predictor_ms.append((time.process_time() - start) * 1e3 / offline.answers)
+        rounds.append((server.rate, offline.rate, _threads(engine, workers, seconds).rate))
     server, offline, alone = (statistics.median(each) for each in zip(*rounds, strict=True))
     return Saturation(
         server,
@@ -314,12 +327,12 @@ def saturation(load: Load, engine: Callable[[], object], workers: int, seconds: 
         statistics.median(each[0] / each[2] for each in rounds),
         statistics.median(server_ms),
         statistics.median(predictor_ms),
-        loader_s / (_ROUNDS * seconds),
+        statistics.median(loader),
     )
 
 
-def _threads(work: Callable[[], object], workers: int, seconds: float) -> float:
-    """How often a second so many threads do their work."""
+def _threads(work: Callable[[], object], workers: int, seconds: float) -> Done:
+    """How often so many threads do their work."""
     counts = [0] * workers
     end = time.monotonic() + seconds
 
@@ -334,7 +347,7 @@ def _threads(work: Callable[[], object], workers: int, seconds: float) -> float:
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(counts) / (time.monotonic() - start)
+    return Done(sum(counts), time.monotonic() - start)
 
 
 @contextlib.contextmanager
@@ -380,7 +393,7 @@ def measure(
 
     with _server([str(bundle), "--variant", variant.name, "--workers", str(workers)]) as port:
         server = Load(images, port, predictor)
-        rate = asyncio.run(server.rate(1, 2 * workers + 2))
+        rate = asyncio.run(server.keep_busy(1, 2 * workers + 2)).rate
         if "saturation" in parts:
             found = tell(saturation=saturation(server, lambda: engine.run(batch), workers, max(1.0, seconds / 15)))
             rate = found.saturation.server if found.saturation else rate
