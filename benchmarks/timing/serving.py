@@ -263,6 +263,7 @@ class Load:
                         if bad:
                             count["hostile"] += 1
                             response = await connection.send(bad.data, cut=bad.cut)
+                            connection.close()  # it may have announced more than it sent
                         else:
                             response = await connection.ask("POST", "/predict", self.images[image], self.head)
                 except (OSError, asyncio.IncompleteReadError, TimeoutError):
