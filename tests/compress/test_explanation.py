@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+import timm
 import torch
 import torchvision
-from timm.models.convnext import ConvNeXt
-from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from medcompress.compress.explanation.cut import cut
@@ -79,7 +78,7 @@ def _other_vit() -> nn.Module:
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "depthwise, gated, joined, shrunk": _shrunk,
     "our own, mlp head": lambda: build(ModelSpec("medcompress/small_cnn", SPEC.preprocessing, SPEC.decision, "mlp-bn")),
-    "convnext": lambda: ConvNeXt(num_classes=3, depths=(1, 1), dims=(8, 16), use_grn=True, ls_init_value=None),
+    "convnext": lambda: timm.create_model("test_convnext", num_classes=3),
     "torchvision's vit": _other_vit,
 }
 
@@ -100,9 +99,7 @@ def test_the_weighing_graph_of_every_family_gives_torchs_heat_maps(name: str) ->
 
 
 def test_a_transformer_is_explained_from_float_equalized_and_int8_forms(tmp_path: Path) -> None:
-    network, pixels = _prepared(
-        lambda: VisionTransformer(48, 12, num_classes=3, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2)
-    )
+    network, pixels = _prepared(lambda: timm.create_model("test_vit", num_classes=3, img_size=48))
     images, reference = _normalized(pixels), tmp_path / "model.onnx"
     export(network, images, reference)
     explained = make_explanation(network, SPEC, images[0], reference)
