@@ -156,7 +156,8 @@ class Learned:
                 return _WORDS[name]
         if beyond & _LIKENESS:
             return "it shows something else, or shows it in another way; check that it is the right image"
-        return next((_WORDS[name] for name in COLUMNS if name in beyond and name in _WORDS), _WORDS["texture"])
+        plainest = (words for name, words in _WORDS.items() if name in beyond - set(POSTURES))
+        return next(plainest, "its greys and its grain are not those of such images")
 
 
 def _names(odd: _Doubles) -> set[str]:
@@ -181,6 +182,7 @@ COLUMNS = (
 # What turning an image round would mend; its texture is much the same.
 _LIKENESS = {"thumbnail distance", "thumbnail remainder", *POSTURES} - set(ONLY_CAUTIONS)
 MIRRORED = "it may be mirrored, left for right: check the side marker"
+# The plainest first.
 _WORDS = {
     "upside down": "it looks upside down; turn it",
     "flipped": "it looks flipped, top for bottom; turn it",
@@ -192,14 +194,14 @@ _WORDS = {
     "brightness high": "it is too bright",
     "contrast low": "it has too little contrast",
     "contrast high": "it has too much contrast",
-    "black low": "it has no black parts",
-    "black high": "too much of it is black",
-    "white low": "it has no white parts",
-    "white high": "too much of it is white",
     "detail low": "it is blurred, or shows too little detail",
     "detail high": "it is noisy, or shows too much detail",
     "sharpness low": "it is blurred",
     "sharpness high": "it is noisy",
+    "black low": "it has no black parts",
+    "black high": "too much of it is black",
+    "white low": "it has no white parts",
+    "white high": "too much of it is white",
     "colour low": "it has too little colour",
     "colour high": "it has colours that are not of such images",
     "red low": "its colours are not of such images",
@@ -209,7 +211,6 @@ _WORDS = {
     "shape low": "it is too tall for its width",
     "shape high": "it is too wide for its height",
     "pixels low": "it has too few pixels",
-    "texture": "its greys and its grain are not those of such images",
 }
 
 
