@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from medcompress.compress.explanation.cut import cut
@@ -99,7 +100,9 @@ def test_the_weighing_graph_of_every_family_gives_torchs_heat_maps(name: str) ->
 
 
 def test_a_transformer_is_explained_from_float_equalized_and_int8_forms(tmp_path: Path) -> None:
-    network, pixels = _prepared(lambda: timm.create_model("test_vit", num_classes=3, img_size=48))
+    network, pixels = _prepared(
+        lambda: VisionTransformer(48, 12, num_classes=3, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2)
+    )
     images, reference = _normalized(pixels), tmp_path / "model.onnx"
     export(network, images, reference)
     explained = make_explanation(network, SPEC, images[0], reference)
@@ -145,8 +148,9 @@ def test_a_transformer_is_explained_from_float_equalized_and_int8_forms(tmp_path
     for place, image in enumerate(images):
         logits, *values = explaining.run_all(image[None])
         np.testing.assert_array_equal(logits, plain.run(image[None]))
-        alike.append(np.corrcoef(maps(values).ravel(), expected[place].ravel())[0, 1])
-    assert np.mean(alike) > INT8_CORRELATION
+        if expected[place].any():  # where nothing speaks for the class there is nothing to correlate
+            alike.append(np.corrcoef(maps(values).ravel(), expected[place].ravel())[0, 1])
+    assert len(alike) > len(images) // 2 and np.mean(alike) > INT8_CORRELATION
 
 
 def test_a_network_without_a_grid_has_no_heat_maps_and_says_so(tmp_path: Path) -> None:
