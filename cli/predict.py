@@ -11,7 +11,8 @@ from .documents import as_json_option, print_json
 
 if TYPE_CHECKING:
     from ..runtime.guard import Policy
-    from ..runtime.predictor import Prediction, Predictor
+    from ..runtime.prediction import Prediction
+    from ..runtime.predictor import Predictor
 
 
 @click.command("predict")

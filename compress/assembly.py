@@ -24,12 +24,12 @@ from ..runtime.bundle import (
     Calibration,
     Manifest,
     Variant,
-    seal,
 )
 from ..runtime.golden import Golden, make_picture
 from ..runtime.guard import Guard
 from ..runtime.preprocessing import Preprocessing
 from ..runtime.records import to_json
+from ..runtime.sealing import seal
 from ..trained.spec import ModelSpec
 from .explanation.bundling import Origin, explain_forms
 

@@ -28,10 +28,11 @@ from ..benchmarks.statistics.operating import rule_words
 from ..benchmarks.tolerance import registered
 from ..benchmarks.versions import versions
 from ..benchmarks.weighing import weigh
-from ..runtime.bundle import GUARD_FILE, Calibration, publish
+from ..runtime.bundle import GUARD_FILE, Calibration
 from ..runtime.dicom.choices import chosen_rendering
 from ..runtime.errors import InputError
 from ..runtime.hardware import this_cpu
+from ..runtime.sealing import publish
 from ..trained.checkpoint import Checkpoint, load_checkpoint
 from ..trained.data.splits import Split
 from . import calibration

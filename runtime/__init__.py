@@ -2,7 +2,8 @@
 
 from . import silence  # noqa: F401  # before any engine
 from .errors import BundleError, EngineError, ImageError, InputError, MachineError, MedcompressError
-from .predictor import Prediction, Predictor, load
+from .prediction import Prediction
+from .predictor import Predictor, load
 from .preprocessing import Preprocessing
 
 __all__ = [

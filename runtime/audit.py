@@ -20,7 +20,7 @@ from .errors import MachineError
 
 if TYPE_CHECKING:
     from .decision import Decision
-    from .predictor import Prediction
+    from .prediction import Prediction
     from .preprocessing import Preprocessing
 
 SCHEMA = 1

@@ -21,6 +21,7 @@ from .golden import PIXEL_TOLERANCE, Golden, pixel_error, read_golden
 from .guard import MAX_BYTES, Learned, Policy, read_learned
 from .images import ImageSource, cautions_of
 from .placement import in_order, place, remembered
+from .prediction import Prediction
 from .variants import Running, Succession, golden_error
 
 if TYPE_CHECKING:
@@ -28,32 +29,6 @@ if TYPE_CHECKING:
 
 # Images run together by predict_batch: bounds the memory a long list takes.
 _BATCH = 32
-
-
-class Prediction(msgspec.Struct, frozen=True):
-    """The answer for one image.
-
-    Attributes:
-        label: the class answered; for several findings the likeliest of them, or None where there is none.
-        labels: all classes answered: one, or any number of findings.
-        probabilities: of every class.
-        time_ms: ``preprocess`` (decode, resize, normalize), ``engine``, ``explain`` where asked for, and ``total``, of
-            this image; in a batch the engine's time is shared out evenly.
-        variant: that answered.
-        cautions: what a reader of this answer should know, a sentence each.
-        heat: where asked for: what spoke for ``explained``, float32 (H, W) of the image as it was rendered, 0..1, 1 its
-            own strongest place; all 0 where nothing did. See :mod:`medcompress.runtime.explanation`.
-        explained: the class answered, of several findings the likeliest, found or not.
-    """
-
-    label: str | None
-    labels: tuple[str, ...]
-    probabilities: dict[str, float]
-    time_ms: dict[str, float]
-    variant: str
-    cautions: tuple[str, ...] = ()
-    heat: npt.NDArray[np.float32] | None = None
-    explained: str | None = None
 
 
 class Predictor:

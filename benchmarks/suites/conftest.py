@@ -45,7 +45,8 @@ import torch
 from medcompress.compress.export import export
 from medcompress.compress.plain import make_plain
 from medcompress.compress.recipes import REFERENCE, select
-from medcompress.runtime.bundle import GOLDEN_FILE, REFERENCE_FILE, SCHEMA, Manifest, Variant, seal
+from medcompress.runtime.bundle import GOLDEN_FILE, REFERENCE_FILE, SCHEMA, Manifest, Variant
+from medcompress.runtime.sealing import seal
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.engines import load_engine
 from medcompress.runtime.golden import Golden, make_picture

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from ..bundle import Bundle
 from ..errors import EngineError, ImageError
 from ..images import ImageSource
-from ..predictor import Prediction, Predictor
+from ..prediction import Prediction
+from ..predictor import Predictor
 from . import picture, report
 from .attributes import origin_of, pixels_of
 from .derived import to_bytes

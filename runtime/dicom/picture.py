@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..bundle import Bundle
 from ..overlay import overlay
-from ..predictor import Prediction
+from ..prediction import Prediction
 from .derived import (
     MAKER,
     NOT_FOR_CLINICAL_USE,

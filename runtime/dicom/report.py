@@ -24,7 +24,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from ..bundle import Bundle
-from ..predictor import Prediction
+from ..prediction import Prediction
 from .derived import (
     MAKER,
     NOT_FOR_CLINICAL_USE,

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..audit import AuditLog, Outcome, answer_of, preprocessing_mark
 from ..errors import ImageError, ImageRefused, MachineError
-from ..predictor import Prediction, Predictor
+from ..prediction import Prediction
+from ..predictor import Predictor
 from ..records import write_whole
 from .answering import encode_answer, encode_refusal, predict_explained
 from .spool import Job, Spool

@@ -17,7 +17,8 @@ from ..errors import EngineError, InputError
 from ..explanation import explained_class
 from ..golden import PIXEL_TOLERANCE, Golden, pixel_error, read_golden
 from ..newest import refuse_older
-from ..predictor import Prediction, Predictor, load
+from ..prediction import Prediction
+from ..predictor import Predictor, load
 from .answers import ModelInfo
 from .settings import Settings
 

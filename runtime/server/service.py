@@ -20,7 +20,7 @@ from PIL import Image
 from ..audit import AuditLog, answer_of, preprocessing_mark
 from ..errors import ImageError, MachineError, MedcompressError
 from ..hardware import this_cpu
-from ..predictor import Prediction
+from ..prediction import Prediction
 from .admission import Admission, Ticket
 from .answers import Answer, Failure, Info, Limits, Ready
 from .bodies import MAX_BATCH, Receive

@@ -15,8 +15,9 @@ import pytest
 
 from medcompress.cli.main import run
 from medcompress.runtime import load
-from medcompress.runtime.bundle import MANIFEST, SIGNATURES, open_bundle, seal
+from medcompress.runtime.bundle import MANIFEST, SIGNATURES, open_bundle
 from medcompress.runtime.errors import BundleError, EngineError
+from medcompress.runtime.sealing import seal
 from medcompress.runtime.selftest import verify
 from medcompress.runtime.signing import make_keys, sign_bundle
 

@@ -15,10 +15,11 @@ from medcompress.benchmarks.report.stored import read_report
 from medcompress.cli.main import run
 from medcompress.cli.report import Written
 from medcompress.cli.results import Results
-from medcompress.runtime.bundle import MANIFEST, Manifest, Variant, seal
+from medcompress.runtime.bundle import MANIFEST, Manifest, Variant
 from medcompress.runtime.errors import BundleError
 from medcompress.runtime.preprocessing import Preprocessing
 from medcompress.runtime.records import to_json
+from medcompress.runtime.sealing import seal
 
 PAGES = ("report.html", "report.md", "model_card.md", "report.json")
 MADE = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "report" / "reports.py")))

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from medcompress.runtime import load
-from medcompress.runtime.bundle import MANIFEST, SCHEMA, open_bundle, publish, seal
+from medcompress.runtime.bundle import MANIFEST, SCHEMA, open_bundle
 from medcompress.runtime.errors import BundleError, InputError
 from medcompress.runtime.golden import Golden, read_golden
+from medcompress.runtime.sealing import publish, seal
 from medcompress.runtime.selftest import damaged_files, verify
 
 

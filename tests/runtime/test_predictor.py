@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from medcompress.runtime import load
-from medcompress.runtime.bundle import GOLDEN_FILE, MANIFEST, open_bundle, seal
+from medcompress.runtime.bundle import GOLDEN_FILE, MANIFEST, open_bundle
 from medcompress.runtime.errors import EngineError, ImageError
 from medcompress.runtime.golden import read_golden
 from medcompress.runtime.hardware import Cpu, this_cpu
+from medcompress.runtime.sealing import seal
 from medcompress.runtime.selftest import verify
 from medcompress.runtime.variants import by_preference
 

@@ -17,9 +17,10 @@ import pytest
 
 from medcompress.cli.main import run
 from medcompress.runtime import load
-from medcompress.runtime.bundle import MANIFEST, SIGNATURES, TRUST, open_bundle, seal
+from medcompress.runtime.bundle import MANIFEST, SIGNATURES, TRUST, open_bundle
 from medcompress.runtime.errors import BundleError, InputError, MachineError
 from medcompress.runtime.newest import NEWEST_FILE, refuse_older
+from medcompress.runtime.sealing import seal
 from medcompress.runtime.signing import make_keys, name_of, read_public_keys, sign_bundle
 
 

@@ -154,9 +154,7 @@ def refuse_hardware(options: TrainOptions, split: Split) -> None:
         raise InputError("--precision fp16 needs a GPU; use bf16 or fp32")
     if options.precision == "bf16" and not gpu and this_cpu().lacks(("bf16",)):
         # Seen on an AVX2 CPU: a resnet18 learns from 16 images a second in fp32, and from 1 in bf16.
-        say(
-            "warning: --precision bf16: this CPU computes it in software, 20 times slower than fp32; leave it out"
-        )
+        say("warning: --precision bf16: this CPU computes it in software, 20 times slower than fp32; leave it out")
     devices, nodes = _processes(options)
     if gpu and devices > torch.cuda.device_count():
         raise MachineError(f"--devices {devices}: this machine has {torch.cuda.device_count()} GPU(s); give fewer")

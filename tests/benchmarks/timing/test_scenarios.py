@@ -19,13 +19,14 @@ from medcompress.benchmarks.progress import console
 from medcompress.benchmarks.timing import loadgen_child
 from medcompress.benchmarks.timing.loadgen import LEAST_QUERIES, LoadTest, LoadWorker, Outcome, Scenario, read_log
 from medcompress.benchmarks.timing.scenarios import TRIES, Load, _serve, run_scenarios
-from medcompress.runtime.bundle import SCHEMA, Bundle, Manifest, Variant, open_bundle, seal
+from medcompress.runtime.bundle import SCHEMA, Bundle, Manifest, Variant, open_bundle
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.engines import Executed
 from medcompress.runtime.errors import EngineError, InputError, MachineError
 from medcompress.runtime.golden import Golden, make_picture
 from medcompress.runtime.hardware import this_cpu
 from medcompress.runtime.preprocessing import Preprocessing
+from medcompress.runtime.sealing import seal
 
 pytest.importorskip("mlperf_loadgen")
 onnx = pytest.importorskip("onnx")

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medcompress.runtime.bundle import Manifest, Variant, seal
+from medcompress.runtime.bundle import Manifest, Variant
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.golden import Golden, make_picture
 from medcompress.runtime.preprocessing import Preprocessing
+from medcompress.runtime.sealing import seal
 
 TESTS = Path(__file__).parents[2]
 # The command line of medcompress, in a process that knows the fake engine.

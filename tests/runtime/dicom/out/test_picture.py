@@ -16,7 +16,7 @@ from medcompress.runtime.bundle import Bundle
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.dicom.derived import to_bytes
 from medcompress.runtime.dicom.picture import make_picture
-from medcompress.runtime.predictor import Prediction
+from medcompress.runtime.prediction import Prediction
 
 DECISION = Decision("binary", ("NORMAL", "PNEUMONIA"), "PNEUMONIA")
 

@@ -17,7 +17,7 @@ from medcompress.runtime.decision import Decision
 from medcompress.runtime.dicom.derived import to_bytes
 from medcompress.runtime.dicom.report import make_refusal, make_report
 from medcompress.runtime.errors import ImageError
-from medcompress.runtime.predictor import Prediction
+from medcompress.runtime.prediction import Prediction
 
 BINARY = Decision("binary", ("NORMAL", "VIRAL PNEUMONIA OF THE LUNG"), "VIRAL PNEUMONIA OF THE LUNG", threshold=0.3)
 INPUT = "cd" * 32
