@@ -218,7 +218,7 @@ def test_the_command_that_repeats_a_run_says_all_of_it(tmp_path: Path):
         schedule="plateau", loss="focal", label_smoothing=0.2, teacher="/a/b.pth", teacher_share=0.5, balance="sampler",
         augmentation="strong", flips="both", normalization="data", precision="bf16", cache="disk", patience=2,
         save_every=3, positive="Edema", seed=4, track=("mlflow", "tensorboard"), devices=2, skip_unreadable=True,
-        drop_leaks=True,
+        drop_leaks=True, modality=("CR", "DX"), body_part=("CHEST",), dicom=("frame=middle",),
     )  # fmt: skip
     assert all(
         getattr(options, name) != getattr(TrainOptions(source), name) for name in _FIELDS if name[:8] != "weights_"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.ops import SqueezeExcitation
 
+from medcompress.benchmarks.data.samples import Sample
 from medcompress.compress.int8 import fine_tuning
 from medcompress.compress.int8.fake_quantization import InputRounding, Rounding, WeightRounding, observe, with_rounding
 from medcompress.compress.int8.fine_tuning import fine_tune
@@ -64,18 +66,26 @@ def observed(network: nn.Module, images: torch.Tensor) -> fx.GraphModule:
 
 
 def error(checkpoint: Checkpoint, reference: Checkpoint, split: Split) -> float:
-    """Of the outputs with rounding, from the FP32 network's: root mean square over the images that choose the epoch."""
+    """Of the outputs with rounding, from the FP32 network's: root mean square over images that nothing was learned from.
+
+    The ranges are those of the training images, as in a bundle.
+    """
     spec = reference.spec
-    pixels, _ = datasets.ImageDataset(split.val, spec.preprocessing)[list(range(len(split.val)))]
-    images = datasets.normalize(pixels, datasets.normalization_table(spec.preprocessing))
+    table = datasets.normalization_table(spec.preprocessing)
+
+    def images_of(samples: Sequence[Sample]) -> torch.Tensor:
+        pixels, _ = datasets.ImageDataset(samples, spec.preprocessing)[list(range(len(samples)))]
+        return datasets.normalize(pixels, table)
+
+    unseen = images_of((*split.val, *split.test))
     with torch.no_grad():
-        found = observed(rebuild(checkpoint), images)(images) - rebuild(reference)(images)
+        found = observed(rebuild(checkpoint), images_of(split.train))(unseen) - rebuild(reference)(unseen)
     return float(found.square().mean().sqrt())
 
 
 def test_the_outputs_come_nearer_to_the_float_network(unequal: Checkpoint, split: Split, tmp_path: Path) -> None:
     tuned = fine_tune(unequal, split, tmp_path, epochs=8)
-    assert error(tuned, unequal, split) < 0.8 * error(unequal, unequal, split)
+    assert error(tuned, unequal, split) < 0.9 * error(unequal, unequal, split)
     statistics = [name for name in unequal.weights if "running" in name]
     assert statistics
     assert all(torch.equal(tuned.weights[name], unequal.weights[name]) for name in statistics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,8 @@ def test_it_climbs_until_the_goal_and_keeps_only_what_is_nearer(ladder: Ladder) 
     assert plan != Plan()
     assert all(path.is_file() for path in files)
     errors = [step.logit_error for step in ladder.steps if step.kept and step.logit_error is not None]
-    assert errors == sorted(errors, reverse=True)
+    # As near and faster is nearer too.
+    assert all(after <= 1.1 * before for before, after in pairwise(errors))
     assert len(errors) > 1
     first, last = ladder.steps[0], ladder.steps[-1]
     assert first.auroc_drop is not None and last.auroc_drop is not None
