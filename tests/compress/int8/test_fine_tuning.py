@@ -66,9 +66,9 @@ def observed(network: nn.Module, images: torch.Tensor) -> fx.GraphModule:
 
 
 def error(checkpoint: Checkpoint, reference: Checkpoint, split: Split) -> float:
-    """Of the outputs with rounding, from the FP32 network's: root mean square over images that nothing was learned from.
+    """Of the outputs with rounding, from the FP32 network's: root mean square.
 
-    The ranges are those of the training images, as in a bundle.
+    The ranges are those of the training images, as in a bundle, and the images others, that nothing was learned from.
     """
     spec = reference.spec
     table = datasets.normalization_table(spec.preprocessing)
