@@ -24,6 +24,7 @@ from ...trained.learning.callbacks import Keeper, validation
 from ...trained.learning.classifier import Diverged
 from ...trained.learning.distillation import Teacher, digest, teacher_of
 from ...trained.learning.fitting import fit, torch_threads, validate
+from ...trained.learning.memory import memory_folder
 from ...trained.learning.options import TrainOptions
 from ...trained.learning.recalibration import recalibrate
 from ...trained.learning.reporter import figures_of
@@ -128,7 +129,7 @@ def recover(
         if datasets is None:
             parts = {"train": split.train, "val": split.val}
             datasets = stack.enter_context(cached(parts, checkpoint.spec.preprocessing, folder))
-        taught = teacher_of(teacher, checkpoint.spec, "the teacher")
+        taught = teacher_of(teacher, checkpoint.spec, "the teacher", memory_folder())
         network = rebuild(checkpoint)
         start = _recalibrated(checkpoint, network, datasets, options, taught)
         history = start.history

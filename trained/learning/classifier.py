@@ -84,11 +84,13 @@ class Classifier(pl.LightningModule):
         return self.network(inputs.contiguous(memory_format=torch.channels_last))
 
     def on_train_epoch_start(self) -> None:
-        # Each epoch draws from its own seed, so that a resumed training draws what an uninterrupted one does.
-        torch.manual_seed((self.options.seed * 100_003 + self.current_epoch) * 1009 + self.global_rank)
         self._freeze()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Each batch draws from its own seed: a resumed training draws what an uninterrupted one does, and images are
+        # augmented alike whatever the network drew for its dropout, so that a teacher may remember them.
+        drawn = (self.options.seed * 100_003 + self.current_epoch) * 1009 + self.global_rank
+        torch.manual_seed((drawn * 1_000_003 + batch_idx) % 2**63)
         stage = stage_of(self.stages, self.current_epoch)
         batches = int(self.trainer.num_training_batches)
         progress = (self.current_epoch - stage.first + batch_idx / batches) / stage.epochs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ from ...runtime.errors import InputError
 from ..checkpoint import Checkpoint, rebuild
 from ..data.datasets import normalization_table, normalize
 from ..spec import ModelSpec
+from .memory import Memory
 
 # Outputs are divided by it on both sides: what a sure teacher thinks of the unlikely answers then counts too.
 TEMPERATURE = 4.0
@@ -26,12 +28,17 @@ class Teacher:
     It sees the student's images, augmented as they are, normalized its own way: Beyer et al., Knowledge distillation: A
     good teacher is patient and consistent, CVPR 2022, https://arxiv.org/abs/2106.05237.
 
+    Args:
+        memory: folder where answers are kept for the next time it is shown the same; None asks it every time.
+
     Attributes:
         digest: SHA-256 of its description and weights.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, memory: Path | None = None) -> None:
         self.digest = digest(checkpoint)
+        # Another version of torch answers by other bits.
+        self._memory = None if memory is None else Memory(memory / f"{self.digest[:32]}-{torch.__version__}.sqlite")
         preprocessing = checkpoint.spec.preprocessing
         self._network = rebuild(checkpoint).requires_grad_(False).to(memory_format=torch.channels_last)
         self._table = normalization_table(preprocessing)
@@ -47,22 +54,30 @@ class Teacher:
     @torch.no_grad()
     def of_augmented(self, images: torch.Tensor) -> torch.Tensor:
         """Float images (N, C, H, W) on 0..1 to raw outputs (N, classes)."""
-        return self._outputs((images - self._mean) / self._std)
+        return self._recalled((images - self._mean) / self._std)
 
     @torch.no_grad()
     def of_rendered(self, pixels: torch.Tensor) -> torch.Tensor:
         """Rendered uint8 pixels to raw outputs (N, classes)."""
-        return self._outputs(normalize(pixels, self._table))
+        return self._recalled(normalize(pixels, self._table))
+
+    def _recalled(self, inputs: torch.Tensor) -> torch.Tensor:
+        # A GPU answers sooner than the CPU recognizes a batch.
+        if self._memory is None or inputs.device.type != "cpu":
+            return self._outputs(inputs)
+        precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        return self._memory.recall(inputs, precision, self._outputs)
 
     def _outputs(self, inputs: torch.Tensor) -> torch.Tensor:
         return self._network(inputs.contiguous(memory_format=torch.channels_last)).float()
 
 
-def teacher_of(checkpoint: Checkpoint, spec: ModelSpec, name: str) -> Teacher:
+def teacher_of(checkpoint: Checkpoint, spec: ModelSpec, name: str, memory: Path | None = None) -> Teacher:
     """The teacher of a network with this spec.
 
     Args:
         name: of the checkpoint, for the message.
+        memory: see :class:`Teacher`.
 
     Raises:
         InputError: it answers another question, or looks at other images.
@@ -88,7 +103,7 @@ def teacher_of(checkpoint: Checkpoint, spec: ModelSpec, name: str) -> Teacher:
                 f"{name}: cannot teach this network, its {what} is {_plain(taught)} and the network's "
                 f"{_plain(learned)}; give a teacher with the same, or train the network for it"
             )
-    return Teacher(checkpoint)
+    return Teacher(checkpoint, memory)
 
 
 def distillation(outputs: torch.Tensor, expected: torch.Tensor, kind: Kind) -> torch.Tensor:
