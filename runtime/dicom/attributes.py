@@ -6,13 +6,15 @@ levels would be answered like an image. No value that could name a patient is ev
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..errors import ImageError
 from .policy import Origin
-from .rendering import DicomRendering, Function, Grey, Lut, Window, modality_range
+from .regions import body_part
+from .rendering import MAX_SAMPLES, DicomRendering, Function, Grey, Lut, Window, modality_range
 from .tables import lut_of
 from .values import as_signed, integer_of, items_of, needed, number_of, numbers_of, text_of, words_of
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 KEYWORDS = (
     *("SOPClassUID", "Modality", "BodyPartExamined", "AnatomicRegionSequence", "PresentationIntentType"),
     *("BurnedInAnnotation", "LossyImageCompression", "PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"),
+    "NominalScannedPixelSpacing",
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("PixelPresentation", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence"),
@@ -32,8 +35,6 @@ KEYWORDS = (
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
-# A JPEG 2000 decoder holds 4 bytes a sample beside the image: with these, half a gigabyte in all is not reached.
-MAX_SAMPLES = 50_000_000
 MAX_FRAMES = 100_000
 
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -76,24 +77,26 @@ def pixels_of(header: Dataset) -> Pixels:
     Raises:
         ImageError: no picture, or one of a kind that is not read.
     """
-    derived = _NOT_IMAGES.get(text_of(header, "SOPClassUID"))
-    if derived:
-        raise ImageError(f"is {derived}, not an image of a patient")
+    kind = text_of(header, "SOPClassUID")
+    if not kind:
+        raise ImageError("does not say what kind of object it is (SOP Class UID); export it again")
+    if kind in _NOT_IMAGES:
+        raise ImageError(f"is {_NOT_IMAGES[kind]}, not an image of a patient", "no-picture")
     if not integer_of(header, "Rows") or not integer_of(header, "Columns"):
-        raise ImageError("holds no picture: it is a report, a plan or another object without pixels")
+        raise ImageError("holds no picture: it is a report, a plan or another object without pixels", "no-picture")
     pixels = Pixels(
         needed(header, "Rows"),
         needed(header, "Columns"),
         needed(header, "SamplesPerPixel"),
         needed(header, "BitsAllocated"),
-        integer_of(header, "BitsStored", needed(header, "BitsAllocated")),
-        bool(integer_of(header, "PixelRepresentation")),
+        needed(header, "BitsStored"),
+        _flag("PixelRepresentation", needed(header, "PixelRepresentation")),
         text_of(header, "PhotometricInterpretation"),
-        bool(integer_of(header, "PlanarConfiguration")),
+        _flag("PlanarConfiguration", integer_of(header, "PlanarConfiguration")),
         integer_of(header, "NumberOfFrames", 1),
     )
     if pixels.allocated == 1:
-        raise ImageError("has 1 bit a pixel: it is a mask (a segmentation), not an image")
+        raise ImageError("has 1 bit a pixel: it is a mask (a segmentation), not an image", "no-picture")
     if pixels.allocated not in (8, 16):
         raise ImageError(f"has {pixels.allocated} bits a sample; only 8 and 16 are read")
     if not 1 < pixels.stored <= pixels.allocated:
@@ -105,6 +108,8 @@ def pixels_of(header: Dataset) -> Pixels:
         raise ImageError("has a photometric interpretation that is not read; export it as MONOCHROME2 or RGB")
     if pixels.samples != expected:
         raise ImageError(f"is {pixels.photometric} with {pixels.samples} samples a pixel, which cannot be")
+    if pixels.signed and expected == 3:
+        raise ImageError(f"is {pixels.photometric} of signed samples, which cannot be")
     if pixels.rows * pixels.columns * pixels.samples > MAX_SAMPLES:
         raise ImageError(
             f"{pixels.columns} x {pixels.rows} of {pixels.samples} samples has too many pixels, "
@@ -149,20 +154,30 @@ def grey_of(header: Dataset, pixels: Pixels, frame: int, rendering: DicomRenderi
         inverse=_inverse(header, pixels.photometric),
         padding=_padding(header, pixels),
     )
+    low, high = modality_range(grey)
+    if not math.isfinite(high - low):
+        raise ImageError("has a rescale that leads to no numbers")
     if rendering.window:
         return grey
-    voi = _voi(_group(header, frame, "FrameVOILUTSequence"), rendering.view, modality_range(grey)[0] < 0)
+    voi = _voi(_group(header, frame, "FrameVOILUTSequence"), rendering.view, low < 0)
     return msgspec.structs.replace(grey, voi=voi)
 
 
 def pixel_ratio(header: Dataset, frame: int) -> float:
     """Height of a pixel to its width (C.7.6.3.1.7, or the spacing between rows and columns, 10.7.1.3)."""
     measures = _group(header, frame, "PixelMeasuresSequence")
-    for source, keyword in ((header, "PixelAspectRatio"), (measures, "PixelSpacing"), (header, "ImagerPixelSpacing")):
+    spacings = ((header, "ImagerPixelSpacing"), (header, "NominalScannedPixelSpacing"))
+    for source, keyword in ((header, "PixelAspectRatio"), (measures, "PixelSpacing"), *spacings):
         sides = numbers_of(source, keyword)
         if len(sides) == 2 and min(sides) > 0:
             return sides[0] / sides[1]
     return 1.0
+
+
+def _flag(keyword: str, value: int) -> bool:
+    if value not in (0, 1):
+        raise ImageError(f"has a {keyword} that is neither 0 nor 1")
+    return bool(value)
 
 
 def _inverse(header: Dataset, photometric: str) -> bool:
@@ -220,7 +235,10 @@ def _group(header: Dataset, frame: int, macro: str) -> Dataset:
 
 
 def _body_part(header: Dataset, frame: int) -> str:
-    """Body Part Examined, or else the region's meaning where that is a term like it (C.7.3.1, 10.5)."""
+    """Body Part Examined, or else what the region's code stands for (C.7.3.1, 10.5)."""
     anatomy = _group(header, frame, "FrameAnatomySequence")
     regions = items_of(anatomy, "AnatomicRegionSequence") or items_of(header, "AnatomicRegionSequence")
-    return text_of(header, "BodyPartExamined") or (text_of(regions[0], "CodeMeaning") if regions else "")
+    said = text_of(header, "BodyPartExamined")
+    if said or not regions:
+        return said
+    return body_part(text_of(regions[0], "CodingSchemeDesignator"), text_of(regions[0], "CodeValue"))

@@ -40,6 +40,11 @@ def is_read(syntax: str) -> bool:
     return syntax in NATIVE or syntax == _RLE or (syntax.startswith(_JPEG) and syntax[len(_JPEG) :] in _KINDS)
 
 
+def is_lossy(syntax: str) -> bool:
+    """Whether what is compressed so has always lost something (PS3.5 A.4.1): JPEG's baseline and extended processes."""
+    return syntax in (f"{_JPEG}50", f"{_JPEG}51")
+
+
 def stored_values(file: BinaryIO, syntax: UID, pixels: Pixels, frame: int) -> tuple[npt.NDArray[Any], str]:
     """One frame as stored values, (H, W) or (H, W, 3), and the photometric interpretation they have now.
 
@@ -75,7 +80,7 @@ def _element(file: BinaryIO, syntax: UID) -> tuple[str, int]:
         else:
             group, element, vr, _, length = struct.unpack(f"{order}HH2sHI", file.read(12))
     except struct.error as error:
-        raise ImageError("has no pixel data: it is cut off; copy it again") from error
+        raise ImageError("has no pixel data: it is cut off; copy it again", "damaged") from error
     if (group, element) != (0x7FE0, 0x0010):
         raise ImageError("holds numbers that are not pixels (floating point); it is a parametric map, not an image")
     if vr not in (b"OB", b"OW", b"UN"):
@@ -97,7 +102,7 @@ def _native(file: BinaryIO, syntax: UID, pixels: Pixels, frame: int, vr: str, le
     file.seek(count * frame, 1)
     data = file.read(count)
     if len(data) < count:
-        raise ImageError("is cut off within its pixels; copy it again")
+        raise ImageError("is cut off within its pixels; copy it again", "damaged")
     order = "<" if syntax.is_little_endian else ">"
     if pixels.allocated == 16:
         values = np.frombuffer(data, f"{order}u2").astype(np.uint16, copy=False)
@@ -129,20 +134,20 @@ def _encoded(file: BinaryIO, pixels: Pixels, frame: int) -> bytes:
     head = file.read(8)
     # pydicom takes the whole table of offsets apart: it is to be no longer than the frames need.
     if len(head) < 8 or head[:4] != b"\xfe\xff\x00\xe0" or int.from_bytes(head[4:], "little") > 4 * pixels.frames:
-        raise ImageError("has damaged pixel data; copy it again")
+        raise ImageError("has damaged pixel data; copy it again", "damaged")
     file.seek(start)
     try:
         return get_frame(file, frame, number_of_frames=pixels.frames)
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError("is cut off or damaged within its pixels; copy it again") from error
+        raise ImageError("is cut off or damaged within its pixels; copy it again", "damaged") from error
 
 
 def _decoded(encoded: bytes, kind: str, pixels: Pixels) -> tuple[npt.NDArray[Any], str]:
     # A decoder fills what is missing with grey: what has no end marker (EOI, EOC) was cut off.
     if b"\xff\xd9" not in encoded[-16:]:
-        raise ImageError("is cut off within its pixels; copy it again")
+        raise ImageError("is cut off within its pixels; copy it again", "damaged")
     found = read_jpeg2000(encoded) if kind == "jpeg2000" else read_jpeg(encoded, ls=kind == "jpeg-ls")
     if (found.rows, found.columns, found.samples) != (pixels.rows, pixels.columns, pixels.samples):
         raise ImageError(
@@ -163,7 +168,7 @@ def _decoded(encoded: bytes, kind: str, pixels: Pixels) -> tuple[npt.NDArray[Any
         else:
             values, photometric = _colour_jpeg(codecs, encoded, found, photometric)
     except Exception as error:  # whatever the decoder says may be of any length
-        raise ImageError("has damaged or cut off pixels; copy it again") from error
+        raise ImageError("has damaged or cut off pixels; copy it again", "damaged") from error
     if values.ndim == 3 and values.shape[0] == 3 != values.shape[2]:  # JPEG-LS, colour after colour
         values = values.transpose(1, 2, 0)
     expected = (pixels.rows, pixels.columns, *((3,) if pixels.samples == 3 else ()))
@@ -171,7 +176,13 @@ def _decoded(encoded: bytes, kind: str, pixels: Pixels) -> tuple[npt.NDArray[Any
         raise ImageError("has pixels that do not fit what its header says of them; export it again")
     if photometric in _OF_JPEG_2000:  # undone by the decoder
         photometric = "RGB"
-    return _sign(values, pixels.signed, found.precision), photometric
+    return _sign(values, pixels.signed, _meant_bits(values, pixels, found.precision)), photometric
+
+
+def _meant_bits(values: npt.NDArray[Any], pixels: Pixels, precision: int) -> int:
+    """Bits of a signed value: of a whole cell, or, where an encoder left those above the stored ones 0, of these."""
+    raw = pixels.signed and precision > pixels.stored and int(values.max()) >> (pixels.stored - 1) == 1
+    return pixels.stored if raw and int(values.min()) >= 0 else precision
 
 
 def _colour_jpeg(codecs: Any, encoded: bytes, found: Codestream, photometric: str) -> tuple[npt.NDArray[Any], str]:
@@ -187,16 +198,16 @@ def _rle(encoded: bytes, pixels: Pixels) -> npt.NDArray[Any]:
     planes = pixels.samples * pixels.allocated // 8
     size = pixels.rows * pixels.columns
     if len(encoded) < 64 or int.from_bytes(encoded[:4], "little") != planes:
-        raise ImageError("has damaged RLE pixels; copy it again")
+        raise ImageError("has damaged RLE pixels; copy it again", "damaged")
     codecs = _codecs()
     order = np.dtype(f"{'i' if pixels.signed else 'u'}{pixels.allocated // 8}")
     try:
         data = codecs.dicomrle_decode(encoded, order, out=planes * size)
     except Exception as error:
-        raise ImageError("has damaged RLE pixels; copy it again") from error
+        raise ImageError("has damaged RLE pixels; copy it again", "damaged") from error
     values = np.frombuffer(data, order)
     if values.size != size * pixels.samples:
-        raise ImageError("has damaged RLE pixels; copy it again")
+        raise ImageError("has damaged RLE pixels; copy it again", "damaged")
     values = values.reshape(pixels.samples, pixels.rows, pixels.columns)
     return _sign(values[0] if pixels.samples == 1 else values.transpose(1, 2, 0), pixels.signed, pixels.stored)
 
@@ -234,7 +245,7 @@ def inflate(data: bytes, most: int) -> BytesIO:
     try:
         unpacked = unpacking.decompress(data, most)
     except zlib.error as error:
-        raise ImageError("is deflated, and damaged; copy it again") from error
+        raise ImageError("is deflated, and damaged; copy it again", "damaged") from error
     if unpacking.unconsumed_tail:
         raise ImageError(f"unpacks to more than {most >> 20} MiB, which no image takes")
     return BytesIO(unpacked)

@@ -28,6 +28,9 @@ Values: TypeAlias = npt.NDArray[np.float64]
 Stored: TypeAlias = npt.NDArray[Any]
 Function: TypeAlias = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
+# Of one image, also once its pixels are square. A JPEG 2000 decoder holds 4 bytes a sample beside the image: with
+# these, half a gigabyte in all is not reached.
+MAX_SAMPLES = 50_000_000
 # Pixels looked up together: numpy widens the indices to 8 bytes each.
 _BLOCK = 1 << 20
 
@@ -207,9 +210,9 @@ def render_colour(stored: Stored, bits: int, photometric: str) -> Image.Image:
     if photometric.startswith("YBR"):
         if bits != 8:
             raise ImageError(f"holds {photometric} of {bits} bits, which the standard does not know; export it as RGB")
-        return Image.fromarray(np.ascontiguousarray(stored), "YCbCr").convert("RGB")
-    if bits == 8 and stored.dtype == np.uint8:
-        return Image.fromarray(np.ascontiguousarray(stored))
+        return Image.fromarray(np.ascontiguousarray(stored, np.uint8), "YCbCr").convert("RGB")
+    if bits == 8:
+        return Image.fromarray(np.ascontiguousarray(stored, np.uint8))
     table = eight_bits(np.arange(2**bits) / (2.0**bits - 1))
     return Image.fromarray(_looked_up(table, np.minimum(stored, 2**bits - 1), 0))
 
@@ -221,7 +224,7 @@ def square_pixels(image: Image.Image, ratio: float) -> Image.Image:
         ratio: height of a pixel to its width, as Pixel Aspect Ratio or the pixel spacing gives it.
 
     Raises:
-        ImageError: no picture has such pixels.
+        ImageError: no picture has such pixels, or so many of them.
     """
     if abs(ratio - 1) < 0.005:
         return image
@@ -229,6 +232,8 @@ def square_pixels(image: Image.Image, ratio: float) -> Image.Image:
         raise ImageError(f"says its pixels are {ratio:g} times as high as wide, which no picture's are")
     width, height = image.size
     size = (width, round(height * ratio)) if ratio > 1 else (round(width / ratio), height)
+    if size[0] * size[1] * len(image.getbands()) > MAX_SAMPLES:
+        raise ImageError(f"has too many pixels once they are square, {size[0]} x {size[1]}")
     return image.resize(size, Image.Resampling.BILINEAR)
 
 

@@ -180,6 +180,31 @@ def test_compressed_pixels_are_those_that_were_compressed(made: Made, name: str)
         levels(larger)
 
 
+@pytest.mark.parametrize("upper", ["extended", "cleared"])
+def test_signed_values_of_a_codestream_wider_than_them(made: Made, upper: str) -> None:
+    """Some encoders extend the sign through the cell, some leave the bits above the stored ones 0."""
+    import imagecodecs
+
+    values = SMOOTH.astype(np.int16) - 2000
+    cells = values.view(np.uint16) if upper == "extended" else values.view(np.uint16) & 0x0FFF
+    stored = {"BitsStored": 12, "WindowCenter": 0, "WindowWidth": 4096}
+    for syntax, frame in (
+        ("4.70", imagecodecs.jpeg8_encode(cells, lossless=True, bitspersample=16)),
+        ("4.80", imagecodecs.jpegls_encode(cells)),
+        ("4.90", imagecodecs.jpeg2k_encode(cells, level=0, codecformat="j2k")),
+    ):
+        data = made(values, frames=[frame], syntax=f"1.2.840.10008.1.2.{syntax}", **stored)
+        assert np.array_equal(levels(data), levels(made(values, **stored))), syntax
+
+
+def test_colours_of_eight_bits_in_cells_of_sixteen(made: Made) -> None:
+    for photometric in ("RGB", "YBR_FULL"):
+        wide = made(COLOUR.astype(np.uint16), BitsStored=8, PhotometricInterpretation=photometric)
+        assert np.array_equal(levels(wide), levels(made(COLOUR, PhotometricInterpretation=photometric)))
+    with pytest.raises(ImageError, match="signed samples"):
+        levels(made(COLOUR.view(np.int8)))
+
+
 def test_twelve_bit_jpeg_and_the_colours_of_a_jpeg(made: Made) -> None:
     import imagecodecs
 
@@ -253,6 +278,9 @@ def test_pixels_that_are_not_square_are_made_so(made: Made) -> None:
     assert levels(made(PixelAspectRatio=[4, 3])).shape == (21, 16)
     assert levels(made(PixelSpacing=[0.5, 1.0])).shape == (16, 32)
     assert levels(made(PixelSpacing=[0.2, 0.2])).shape == (16, 16)
+    assert levels(made(NominalScannedPixelSpacing=[1.0, 0.5])).shape == (32, 16)
+    with pytest.raises(ImageError, match="once they are square, 2500 x 25000"):
+        levels(made(np.zeros((2500, 2500), np.uint8), PixelAspectRatio=[10, 1]))
 
 
 @pytest.mark.parametrize(
@@ -274,6 +302,12 @@ def test_pixels_that_are_not_square_are_made_so(made: Made) -> None:
         ({"PixelPresentation": "MIXED"}, "supplemental palette"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "lookup table"),
         ({"NumberOfFrames": 0}, "0 frames"),
+        ({"SOPClassUID": None}, "what kind of object"),
+        ({"PixelRepresentation": None}, "does not say its PixelRepresentation"),
+        ({"PixelRepresentation": 7}, "neither 0 nor 1"),
+        ({"BitsStored": None, "HighBit": 7}, "does not say its BitsStored"),
+        ({"RescaleSlope": "1e308", "RescaleIntercept": 0}, "leads to no numbers"),
+        ({"RescaleSlope": "nan", "RescaleIntercept": 0}, "no number"),
     ],
 )
 def test_what_cannot_be_shown_faithfully_is_refused_with_the_reason(
