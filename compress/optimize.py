@@ -241,6 +241,7 @@ def _run(
             "command": command_of(options),
             "checkpoint": f"{options.checkpoint.name}, sha256 {digest}",
             "split": split.fingerprint,
+            **({"task": split.task} if split.task else {}),
             "data": f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test images",
             "export": dense.exported,
             **({"calibration": calibrated.words(record.seed)} if calibrated else {}),

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -26,10 +27,13 @@ from medcompress.compress.optimize import optimize
 from medcompress.compress.options import Options
 from medcompress.compress.recipes import REFERENCE
 from medcompress.runtime.bundle import open_bundle
+from medcompress.runtime.decision import Decision
 from medcompress.runtime.errors import CheckpointError, DataError, InputError, MachineError
 from medcompress.runtime.hardware import Cpu
 from medcompress.runtime.records import from_json
 from medcompress.runtime.selftest import verify
+from medcompress.trained.checkpoint import load_checkpoint, save_checkpoint
+from medcompress.trained.tasks import task_for
 
 
 @pytest.fixture(autouse=True)
@@ -275,16 +279,25 @@ def test_two_runs_do_not_share_a_bundle(checkpoint: Path, tmp_path: Path) -> Non
 def test_leaks_go_on_only_when_accepted_and_the_report_says_so(
     checkpoint: Path, phantoms: Path, wide: Tolerance, tmp_path: Path
 ) -> None:
+    # Under the names of a task that is known, which the bundle then says it is for.
     data = shutil.copytree(phantoms, tmp_path / "data")
-    leaked = next((data / "train" / "SYNTHETIC-CLEAR").glob("*.png"))
-    shutil.copy(leaked, data / "test" / "SYNTHETIC-CLEAR" / "patient9999-0.png")
-    options = Options(checkpoint, data=data, out=tmp_path / "b", tolerance=wide)
+    for part in (data / "train", data / "val", data / "test"):
+        (part / "SYNTHETIC-CLEAR").rename(part / "NORMAL")
+        (part / "SYNTHETIC-OPACITY").rename(part / "PNEUMONIA")
+    held = load_checkpoint(checkpoint)
+    spec = msgspec.structs.replace(held.spec, decision=Decision("binary", ("NORMAL", "PNEUMONIA"), "PNEUMONIA"))
+    known = tmp_path / "best.pth"
+    save_checkpoint(known, replace(held, spec=spec))
+    leaked = next((data / "train" / "NORMAL").glob("*.png"))
+    shutil.copy(leaked, data / "test" / "NORMAL" / "patient9999-0.png")
+    options = Options(known, data=data, out=tmp_path / "b", tolerance=wide)
     with pytest.raises(DataError, match=r"1 of \d+ held-out images are training images too.*--accept-leaks"):
         optimize(options)
     report = optimize(msgspec.structs.replace(options, accept_leaks=True)).report
     assert report.cautions[0].startswith("Leaks were accepted (1 of ")
     assert report.checks is not None
     assert report.checks.accepted
+    assert open_bundle(tmp_path / "b").manifest.lineage["task"] == task_for(("NORMAL", "PNEUMONIA")).name
     page = (tmp_path / "b" / "report.html").read_text()
     assert "--accept-leaks" in page
     assert "patient9999" not in page, "a report travels: it names no file"
