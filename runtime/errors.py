@@ -39,7 +39,17 @@ class InputError(MedcompressError):
 
 
 class ImageError(InputError):
-    """An image that cannot be read, or that is refused; the message names it."""
+    """An image that cannot be read, or that is refused; the message names it.
+
+    Attributes:
+        code: what is wrong, for a program: stable, words with hyphens. ``unreadable`` where no code is nearer.
+        values: the numbers and DICOM codes the message holds, by name.
+    """
+
+    def __init__(self, message: str, code: str = "unreadable", **values: str | int | float) -> None:
+        super().__init__(message)
+        self.code = code
+        self.values = values
 
 
 class ImageRefused(ImageError):

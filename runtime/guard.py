@@ -29,6 +29,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from .errors import BundleError
+from .reasons import Reason
 from .sight import MEASURES, POSTURES, SIDE, TEXTURE, UNDONE_BY, Seen, observe, posed
 
 # What becomes of an image the guard would refuse: see medcompress.runtime.predictor.load.
@@ -66,8 +67,8 @@ class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Judgement(NamedTuple):
     """``refusal``: what the image does, a clause, where it is not to be answered; ``cautions``: what to beware of."""
 
-    refusal: str = ""
-    cautions: tuple[str, ...] = ()
+    refusal: Reason | None = None
+    cautions: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,28 +137,32 @@ class Learned:
             return Judgement()
         beyond = _names(odd)
         if beyond - set(ONLY_CAUTIONS):
-            why = self._reason(seen, beyond)
-            return Judgement(refusal=f"does not look like the images this model was made for: {why}")
-        return Judgement(cautions=(MIRRORED,))
+            name = self._plainest(seen, beyond)
+            why = f"does not look like the images this model was made for: {_WORDS[name]}"
+            return Judgement(Reason(_code(name), why))
+        return Judgement(cautions=(Reason("perhaps-mirrored", MIRRORED),))
 
     def _odd(self, seen: Seen) -> _Doubles:
         return self.oddness(seen.thumbnail[None], seen.texture[None], seen.measures[None])[0]
 
-    def _reason(self, seen: Seen, beyond: set[str]) -> str:
-        """The plainest of what is beyond its limit, in words."""
+    def _plainest(self, seen: Seen, beyond: set[str]) -> str:
+        """Of what is beyond its limit, by its name in ``_WORDS``."""
         measure = dict(zip(MEASURES, seen.measures, strict=True))
         if measure["contrast"] < _BLANK:
-            return f"it is blank, {'black' if measure['brightness'] < 64 else 'of one grey level'}"
+            return "black" if measure["brightness"] < 64 else "blank"
         for name in ("colour high", "colour low", "pixels low"):
             if name in beyond:
-                return _WORDS[name]
+                return name
         for name in POSTURES:
             if name in beyond and not _names(self._odd(_righted(seen, name))) & _LIKENESS:
-                return _WORDS[name]
+                return name
         if beyond & _LIKENESS:
-            return "it shows something else, or shows it in another way; check that it is the right image"
-        plainest = (words for name, words in _WORDS.items() if name in beyond - set(POSTURES))
-        return next(plainest, "its greys and its grain are not those of such images")
+            return "another"
+        return next((name for name in _WORDS if name in beyond - set(POSTURES)), "grain")
+
+
+def _code(name: str) -> str:
+    return f"unlike-{name.replace(' ', '-')}"
 
 
 def _names(odd: _Doubles) -> set[str]:
@@ -211,7 +216,13 @@ _WORDS = {
     "shape low": "it is too tall for its width",
     "shape high": "it is too wide for its height",
     "pixels low": "it has too few pixels",
+    "black": "it is blank, black",
+    "blank": "it is blank, of one grey level",
+    "another": "it shows something else, or shows it in another way; check that it is the right image",
+    "grain": "its greys and its grain are not those of such images",
 }
+# Of every refusal: see medcompress.runtime.reasons.
+CODES = tuple(_code(name) for name in _WORDS)
 
 
 def read_learned(data: bytes, name: str) -> Learned:

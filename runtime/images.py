@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, ImageFile
 
 from .dicom.rendering import LENIENT, DicomRendering
 from .errors import ImageError
+from .reasons import Reason
 
 ImageSource: TypeAlias = "str | Path | bytes | bytearray | memoryview | np.ndarray | Image.Image"
 
@@ -66,6 +67,8 @@ def read_image(
     if isinstance(source, Image.Image):
         return _decode(lambda: source, "image", None)
     if isinstance(source, (bytes, bytearray, memoryview)):
+        if not len(source):
+            raise ImageError("image bytes: is empty (0 bytes); copy the image again from its source", "empty")
         return _from_file(io.BytesIO(source), "image bytes", at_least, dicom)
     if not isinstance(source, (str, Path)):
         raise ImageError(f"a {type(source).__name__} is no image; give a path, bytes, an array or a PIL image")
@@ -78,7 +81,7 @@ def read_image(
     if path.is_dir():
         raise ImageError(f"{path}: is a folder, not an image; name the files in it")
     if size == 0:
-        raise ImageError(f"{path}: is empty (0 bytes); copy the image again from its source")
+        raise ImageError(f"{path}: is empty (0 bytes); copy the image again from its source", "empty")
     if size > MAX_FILE_BYTES:
         raise ImageError(f"{path}: is {size >> 20} MiB, the limit is {MAX_FILE_BYTES >> 20} MiB")
     try:
@@ -102,6 +105,11 @@ def pixel_hash(image: Image.Image) -> str:
 
 def cautions_of(image: Image.Image) -> tuple[str, ...]:
     """What a reader of the answer should know of a decoded image's file, a sentence each; none for most."""
+    return tuple(reason.text for reason in reasons_of(image))
+
+
+def reasons_of(image: Image.Image) -> tuple[Reason, ...]:
+    """The same, with a code each."""
     return image.info.get(_CAUTIONS, ())
 
 
@@ -125,7 +133,8 @@ def _begins_as_dicom(head: bytes, name: str) -> bool:
 
     if is_bare_dicom(head):
         raise ImageError(
-            f"{name}: is a DICOM data set without the header that says how it is encoded; export it as a DICOM file"
+            f"{name}: is a DICOM data set without the header that says how it is encoded; export it as a DICOM file",
+            "bare-dicom",
         )
     return is_dicom(head)
 
@@ -166,10 +175,10 @@ def _decode(opener: Callable[[], Image.Image], name: str, at_least: tuple[int, i
         image = opener()
         if image.width * image.height > MAX_PIXELS:
             size = f"{image.width} x {image.height}"
-            raise ImageError(f"{name}: {size} has too many pixels, the limit is {MAX_PIXELS:,}")
+            raise _too_many_pixels(f"{name}: has too many pixels ({size})")
         frames = getattr(image, "n_frames", 1)
         if frames > 1:
-            raise ImageError(f"{name}: has {frames} frames; save the one to be read")
+            raise ImageError(f"{name}: has {frames} frames; save the one to be read", "several-frames", frames=frames)
         negative = _is_negative(image)
         if at_least is not None and isinstance(image, ImageFile.ImageFile):
             image.draft(None, at_least)  # type: ignore[arg-type]  # None keeps the file's own colour mode
@@ -178,17 +187,21 @@ def _decode(opener: Callable[[], Image.Image], name: str, at_least: tuple[int, i
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise ImageError(f"{name}: is not a {', '.join(FORMATS)} or DICOM image") from error
+        raise ImageError(f"{name}: is not a {', '.join(FORMATS)} or DICOM image", "no-image") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: has too many pixels, the limit is {MAX_PIXELS:,}") from error
+        raise _too_many_pixels(f"{name}: has too many pixels") from error
     except MemoryError as error:
-        raise ImageError(f"{name}: is too large for this machine's memory") from error
+        raise ImageError(f"{name}: is too large for this machine's memory", "memory") from error
     except OSError as error:
         what = f"cannot be opened ({error.strerror})" if error.errno else f"is damaged or truncated ({error})"
-        raise ImageError(f"{name}: {what}; check its permissions, or copy it again") from error
+        raise ImageError(f"{name}: {what}; check its permissions, or copy it again", "damaged") from error
     except Exception as error:  # a damaged file makes Pillow raise whatever its parsers meet first
-        raise ImageError(f"{name}: is damaged or truncated ({error}); copy it again") from error
+        raise ImageError(f"{name}: is damaged or truncated ({error}); copy it again", "damaged") from error
     return _eight_bit(image, name, negative=negative)
+
+
+def _too_many_pixels(what: str) -> ImageError:
+    return ImageError(f"{what}, the limit is {MAX_PIXELS:,}", "too-many-pixels", most=MAX_PIXELS)
 
 
 def _is_negative(image: Image.Image) -> bool:
@@ -206,7 +219,7 @@ def _eight_bit(image: Image.Image, name: str, *, negative: bool = False) -> Imag
     if image.mode in _SIXTEEN_BIT:
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:
-            raise ImageError(f"{name}: has grey levels outside 0..65535; save it as 8 or 16-bit grey")
+            raise ImageError(f"{name}: has grey levels outside 0..65535; save it as 8 or 16-bit grey", "grey-levels")
         table = _SIXTEEN_TO_EIGHT[::-1] if negative else _SIXTEEN_TO_EIGHT
         return Image.fromarray(table[levels.astype(np.uint16, copy=False)])
     if image.mode in {"LA", "PA", "La", "RGBA", "RGBa"} or "transparency" in image.info:
@@ -218,7 +231,8 @@ def _eight_bit(image: Image.Image, name: str, *, negative: bool = False) -> Imag
         return image.convert("L")
     if image.mode in {"P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"}:
         return image.convert("RGB")
-    raise ImageError(f"{name}: pixels of kind {image.mode!r} have no known grey scale; save as 8 or 16-bit")
+    why = f"{name}: has pixels of kind {image.mode!r}, whose grey scale is not known; save it as 8 or 16-bit grey"
+    raise ImageError(why, "grey-levels")
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:

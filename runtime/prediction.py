@@ -6,6 +6,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from .reasons import Reason
+
 
 class Prediction(msgspec.Struct, frozen=True):
     """The answer for one image.
@@ -18,6 +20,7 @@ class Prediction(msgspec.Struct, frozen=True):
             this image; in a batch the engine's time is shared out evenly.
         variant: that answered.
         cautions: what a reader of this answer should know, a sentence each.
+        reasons: the same with a code each, for programs, in the same order.
         heat: where asked for: what spoke for ``explained``, float32 (H, W) of the image as it was rendered, 0..1, 1 its
             own strongest place; all 0 where nothing did. See :mod:`medcompress.runtime.explanation`.
         explained: the class answered, of several findings the likeliest, found or not.
@@ -31,3 +34,4 @@ class Prediction(msgspec.Struct, frozen=True):
     cautions: tuple[str, ...] = ()
     heat: npt.NDArray[np.float32] | None = None
     explained: str | None = None
+    reasons: tuple[Reason, ...] = ()

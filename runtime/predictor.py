@@ -19,9 +19,10 @@ from .errors import EngineError, ImageRefused
 from .explanation import Explainer, Explainers, explained_class, heat_map
 from .golden import PIXEL_TOLERANCE, Golden, pixel_error, read_golden
 from .guard import MAX_BYTES, Learned, Policy, read_learned
-from .images import ImageSource, cautions_of
+from .images import ImageSource, reasons_of
 from .placement import in_order, place, remembered
 from .prediction import Prediction
+from .reasons import Reason
 from .variants import Running, Succession, golden_error
 
 if TYPE_CHECKING:
@@ -130,12 +131,12 @@ class Predictor:
     def _predict_chunk(self, sources: list[ImageSource], explain: bool) -> list[Prediction]:
         manifest = self.bundle.manifest
         prepare = manifest.preprocessing
-        tensors, prepared_ms, cautions = [], [], []
+        tensors, prepared_ms, reasons = [], [], []
         for source in sources:
             start = time.perf_counter()
             image = prepare.decode(source)
             pixels = prepare.draw(image)
-            cautions.append((*cautions_of(image), *self._guarded(source, image, pixels)))
+            reasons.append((*reasons_of(image), *self._guarded(source, image, pixels)))
             tensors.append(prepare.normalize(pixels))
             prepared_ms.append((time.perf_counter() - start) * 1e3)
         batch = tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
@@ -159,7 +160,7 @@ class Predictor:
                 running.variant.name,
                 beware,
             )
-            for row, answered, ms, beware in zip(probabilities, answers, prepared_ms, cautions, strict=True)
+            for row, answered, ms, beware in zip(probabilities, answers, prepared_ms, reasons, strict=True)
         ]
         if explainer is None:
             return predictions
@@ -185,17 +186,18 @@ class Predictor:
         times = {**prediction.time_ms, "explain": round(ms, 3), "total": round(prediction.time_ms["total"] + ms, 3)}
         return msgspec.structs.replace(prediction, heat=heat, explained=manifest.decision.classes[index], time_ms=times)
 
-    def _guarded(self, source: ImageSource, image: Image.Image, pixels: np.ndarray) -> tuple[str, ...]:
+    def _guarded(self, source: ImageSource, image: Image.Image, pixels: np.ndarray) -> tuple[Reason, ...]:
         """What the guard says of an image that may be answered; see :meth:`predict` for one that may not."""
         if self._learned is None:
             return ()
         found = self._learned.judge(image, pixels)
-        if not found.refusal:
+        refusal = found.refusal
+        if refusal is None:
             return found.cautions
         if self._guard == "refuse":
             name = source if isinstance(source, (str, Path)) else "image"
-            raise ImageRefused(f"{name}: {found.refusal}")
-        return (f"the image {found.refusal}",)
+            raise ImageRefused(f"{name}: {refusal.text}", refusal.code)
+        return (Reason(refusal.code, f"the image {refusal.text}"),)
 
     def _take_over(self, failed: Running, error: EngineError) -> Running:
         running = self._variants.replace(failed, str(error))
@@ -210,13 +212,21 @@ class Predictor:
         answered: np.ndarray,
         time_ms: dict[str, float],
         variant: str,
-        cautions: tuple[str, ...],
+        reasons: tuple[Reason, ...],
     ) -> Prediction:
         classes = self.bundle.manifest.decision.classes
         labels = tuple(classes[i] for i in np.argsort(-row) if answered[i])
         probabilities = {name: float(p) for name, p in zip(classes, row, strict=True)}
         rounded = {name: round(ms, 3) for name, ms in time_ms.items()}
-        return Prediction(labels[0] if labels else None, labels, probabilities, rounded, variant, cautions)
+        return Prediction(
+            label=labels[0] if labels else None,
+            labels=labels,
+            probabilities=probabilities,
+            time_ms=rounded,
+            variant=variant,
+            cautions=tuple(reason.text for reason in reasons),
+            reasons=reasons,
+        )
 
 
 def load(

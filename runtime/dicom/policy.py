@@ -8,11 +8,15 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from ..errors import ImageRefused
+from ..reasons import Reason, Value
 
 Action: TypeAlias = Literal["refuse", "flag", "ignore"]
 
 # Secondary Capture Image Storage and its multi-frame kinds (PS3.4 B.5).
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+# Those of raw data (PS3.4 B.5): radiographs, mammograms, dental ones, and breast projections.
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+FOR_PROCESSING = frozenset(f"{_STORAGE}{kind}" for kind in ("1.1.1", "1.2.1", "1.3.1", "13.1.5"))
 # What a Code String may hold (PS3.5 6.2).
 _CODE = re.compile(r"[A-Z0-9 _]{1,16}")
 # What of a file is repeated in a message: anything else in these fields might be a name.
@@ -44,7 +48,7 @@ class DicomPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for_processing: a detector's raw data, not meant to be looked at (PS3.3 C.8.11.1.1.1).
         secondary_capture: a screenshot, a scanned film or document, a picture another program made (PS3.3 A.8).
         burned_in: Burned In Annotation YES: the pixels may name the patient, and text may mislead (PS3.3 C.7.6.1.1).
-        lossy: Lossy Image Compression 01: fine detail may have been lost (PS3.3 C.7.6.1.1.5).
+        lossy: Lossy Image Compression 01 (PS3.3 C.7.6.1.1.5), or a JPEG process that always is: detail may be gone.
         no_window: more than 8 bits and no window, so the grey levels were chosen by what the image holds.
     """
 
@@ -94,8 +98,8 @@ class Origin(msgspec.Struct, frozen=True):
     lossy: bool = False
 
 
-def judge(policy: DicomPolicy, origin: Origin, windowed: bool) -> tuple[str, ...]:
-    """The cautions an image is to be answered with, a sentence each.
+def judge(policy: DicomPolicy, origin: Origin, windowed: bool) -> tuple[Reason, ...]:
+    """The cautions an image is to be answered with.
 
     Args:
         windowed: whether its grey levels are shown as the file, or the model, says.
@@ -124,22 +128,48 @@ def judge(policy: DicomPolicy, origin: Origin, windowed: bool) -> tuple[str, ...
         ),
         (
             policy.for_processing,
-            origin.intent == "FOR PROCESSING",
+            origin.intent == "FOR PROCESSING" or origin.sop_class in FOR_PROCESSING,
             "it holds the detector's raw data (FOR PROCESSING); send the image FOR PRESENTATION",
         ),
         (
             policy.secondary_capture,
             origin.sop_class == SECONDARY_CAPTURE or origin.sop_class.startswith(SECONDARY_CAPTURE + "."),
-            "it is a secondary capture (a screenshot, a scan, or another program's picture), not the original image",
+            "it is a secondary capture (a screenshot, a scan, or another program's picture); send the original image",
         ),
-        (policy.burned_in, origin.burned_in, "it is marked as having text burned into its pixels"),
-        (policy.lossy, origin.lossy, "it was compressed with loss"),
-        (policy.no_window, not windowed, "it has no window: its darkest and brightest pixel were taken for one"),
+        (
+            policy.burned_in,
+            origin.burned_in,
+            "it is marked as having text burned into its pixels, which can mislead the model",
+        ),
+        (policy.lossy, origin.lossy, "it was compressed with loss, and fine detail may be missing"),
+        (
+            policy.no_window,
+            not windowed,
+            "it has no window (which grey levels to show): all from its darkest to its brightest pixel were shown",
+        ),
     ]
-    refused = [words for action, applies, words in found if applies and action == "refuse"]
-    if refused:
-        raise ImageRefused(f"is refused: {refused[0]}")
-    return tuple(words for action, applies, words in found if applies and action == "flag")
+    about = (
+        _code("modality", origin.modality, _MODALITIES, wanted),
+        _code("body-part", origin.body_part, _BODY_PARTS, parts),
+        _code("body-part", "", _BODY_PARTS, parts),
+        *((code, {}) for code in ("for-processing", "secondary-capture", "burned-in", "lossy", "no-window")),
+    )
+    reasons = [
+        (action, Reason(code, words, values))
+        for (action, applies, words), (code, values) in zip(found, about, strict=True)
+        if applies
+    ]
+    for action, reason in reasons:
+        if action == "refuse":
+            raise ImageRefused(f"is refused: {reason.text}", reason.code, **reason.values)
+    return tuple(reason for action, reason in reasons if action == "flag")
+
+
+def _code(name: str, found: str, known: frozenset[str], wanted: str) -> tuple[str, dict[str, Value]]:
+    """Code and values of a reason: only what is no name is repeated of the file."""
+    if found in known:
+        return name, {"found": found, "wanted": wanted}
+    return f"{name}-{'unknown' if found else 'absent'}", {"wanted": wanted}
 
 
 def _said(code: str, known: frozenset[str]) -> str:
