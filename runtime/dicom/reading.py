@@ -16,11 +16,13 @@ from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+import msgspec
 from PIL import Image
 
 from ..errors import ImageError, MachineError, missing_package
+from ..reasons import Reason
 from .attributes import KEYWORDS, Pixels, grey_of, origin_of, pixel_ratio, pixels_of
-from .decoding import inflate, is_read, stored_values
+from .decoding import inflate, is_lossy, is_read, stored_values
 from .policy import judge
 from .rendering import DicomRendering, is_windowed, render_colour, render_grey, render_palette, square_pixels
 from .tables import palette_of
@@ -55,7 +57,7 @@ def is_bare_dicom(head: bytes) -> bool:
     return head[:2] == b"\x08\0" and head[3:4] == b"\0" and (head[4:6] in _DATA_VRS or head[6:8] == b"\0\0")
 
 
-def read_dicom(file: BinaryIO, name: str, rendering: DicomRendering) -> tuple[Image.Image, tuple[str, ...]]:
+def read_dicom(file: BinaryIO, name: str, rendering: DicomRendering) -> tuple[Image.Image, tuple[Reason, ...]]:
     """The image of a DICOM file in PIL mode ``L`` or ``RGB``, and the cautions it is to be answered with.
 
     Overlays, annotations and shutters are left out: they are drawn over an image, and are no part of it.
@@ -72,20 +74,22 @@ def read_dicom(file: BinaryIO, name: str, rendering: DicomRendering) -> tuple[Im
         with quietly():
             return _read(cast("BinaryIO", _Counted(file)), rendering)
     except ImageError as error:
-        raise type(error)(f"{name}: {error}") from error
+        raise type(error)(f"{name}: {error}", error.code, **error.values) from error
     except MemoryError as error:
-        raise ImageError(f"{name}: is too large for this machine's memory") from error
+        raise ImageError(f"{name}: is too large for this machine's memory", "memory") from error
     except MachineError:
         raise
     except Exception as error:  # a damaged file makes pydicom raise whatever its parsers meet first
-        raise ImageError(f"{name}: is a damaged DICOM file; copy it again from its source") from error
+        raise ImageError(f"{name}: is a damaged DICOM file; copy it again from its source", "damaged") from error
 
 
-def _read(file: BinaryIO, rendering: DicomRendering) -> tuple[Image.Image, tuple[str, ...]]:
+def _read(file: BinaryIO, rendering: DicomRendering) -> tuple[Image.Image, tuple[Reason, ...]]:
     header, file, syntax = _header(file)
     pixels = pixels_of(header)
     frame = chosen_frame(pixels.frames, rendering)
     origin = origin_of(header, frame)
+    if is_lossy(syntax):  # also where it is not marked so
+        origin = msgspec.structs.replace(origin, lossy=True)
     if pixels.samples == 1 and pixels.photometric != "PALETTE COLOR":
         grey = grey_of(header, pixels, frame, rendering)
         cautions = judge(rendering.policy, origin, is_windowed(grey, rendering))
@@ -115,7 +119,8 @@ def chosen_frame(frames: int, rendering: DicomRendering) -> int:
         return frames // 2
     if rendering.frame == "only":
         if frames > 1:
-            raise ImageError(f"has {frames} frames, and the model takes single images; choose one and send it alone")
+            why = f"has {frames} frames, and the model takes single images; choose one and send it alone"
+            raise ImageError(why, "several-frames", frames=frames)
         return 0
     if rendering.frame > frames:
         raise ImageError(f"has {frames} frame(s), and the model looks at number {rendering.frame}")
@@ -135,7 +140,7 @@ def whole_header(file: BinaryIO) -> Dataset:
     except (ImageError, MachineError):
         raise
     except Exception as error:  # likewise
-        raise ImageError("is a damaged DICOM file; copy it again from its source") from error
+        raise ImageError("is a damaged DICOM file; copy it again from its source", "damaged") from error
 
 
 def _header(file: BinaryIO, keywords: tuple[str, ...] | None = KEYWORDS) -> tuple[Dataset, BinaryIO, UID]:
@@ -149,7 +154,8 @@ def _header(file: BinaryIO, keywords: tuple[str, ...] | None = KEYWORDS) -> tupl
     syntax = UID(_syntax(file))
     if not is_read(syntax):
         known = syntax.name if syntax.type else "unknown"  # a UID of its own maker is not repeated
-        raise ImageError(f"is in a transfer syntax that is not read ({known}); export it uncompressed")
+        why = f"is in a transfer syntax that is not read ({known}); export it uncompressed"
+        raise ImageError(why, "transfer-syntax", syntax=known)
     if syntax.is_deflated:
         file = cast("BinaryIO", _Counted(inflate(file.read(), MAX_INFLATED_BYTES)))
     header = read_dataset(

@@ -56,7 +56,7 @@ def _palette(header: Dataset, colour: str, signed: bool) -> Lut:
     count, first, bits = _described(header, descriptor, signed)
     value = value_of(header, f"Segmented{data}")
     if not isinstance(value, (bytes, bytearray)):
-        raise ImageError("has a damaged palette")
+        raise ImageError("has a damaged palette", "damaged")
     return _lut(first, bits, count, expanded(_units(header, value, 8 if bits == 8 else 16), count))
 
 
@@ -84,14 +84,14 @@ def expanded(units: npt.NDArray[Any], count: int) -> npt.NDArray[np.uint16]:
             offset = units[place : place + (2 if wide else 4)].tobytes()
             target = int.from_bytes(offset, "little") // units.dtype.itemsize
             if copying or len(offset) < 4 or target >= len(units):
-                raise ImageError("has a damaged palette: a segment that leads nowhere")
+                raise ImageError("has a damaged palette: a segment that leads nowhere", "damaged")
             copying, place = [place + (2 if wide else 4), length], target
             continue
         if kind > 1 or filled + length > count or (kind == 1 and not filled):
-            raise ImageError("has a damaged palette: a segment that cannot be")
+            raise ImageError("has a damaged palette: a segment that cannot be", "damaged")
         found = units[place : place + (length if kind == 0 else 1)]
         if len(found) < (length if kind == 0 else 1):
-            raise ImageError("has a damaged palette: it ends within a segment")
+            raise ImageError("has a damaged palette: it ends within a segment", "damaged")
         if kind == 1:
             before = float(entries[filled - 1])
             found = np.rint(before + (float(found[0]) - before) * np.arange(1, length + 1) / max(1, length))
