@@ -69,16 +69,45 @@ def test_no_window_is_flagged_where_it_makes_a_difference(made: Made) -> None:
         read(made(deep), no_window="refuse")
 
 
-def test_a_file_that_names_its_region_only_by_a_code_is_known_by_it(made: Made) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "code", "meaning", "part"),
+    [
+        ("SCT", "816094009", "Thorax", "CHEST"),
+        ("SCT", "51185008", "Brustkorb", "CHEST"),
+        ("SRT", "T-D3000", "胸部", "CHEST"),
+        ("SCT", "56459004", "Chest", "FOOT"),
+        ("99WARD", "816094009", "Chest", "another"),
+        ("SCT", "39607008", "Lung", "another"),
+    ],
+)
+def test_a_region_is_known_by_its_code_whatever_it_is_called(
+    made: Made, scheme: str, code: str, meaning: str, part: str
+) -> None:
+    """PS3.3 8.3: the meaning is for people to read."""
     from pydicom.dataset import Dataset
     from pydicom.sequence import Sequence
 
     region = Dataset()
-    region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "51185008", "SCT", "Chest"
-    assert read(made(BodyPartExamined=None, AnatomicRegionSequence=Sequence([region]))) == ()
-    region.CodeMeaning = "Foot"
-    with pytest.raises(ImageError, match="shows FOOT"):
-        read(made(BodyPartExamined=None, AnatomicRegionSequence=Sequence([region])))
+    region.CodingSchemeDesignator, region.CodeValue, region.CodeMeaning = scheme, code, meaning
+    data = made(BodyPartExamined=None, AnatomicRegionSequence=Sequence([region]), SpecificCharacterSet="ISO_IR 192")
+    if part == "CHEST":
+        assert read(data) == ()
+        return
+    with pytest.raises(ImageError, match=f"shows {part}"):
+        read(data)
+
+
+def test_marks_that_are_missing_are_known_by_what_cannot_be_without_them(made: Made) -> None:
+    import imagecodecs
+
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for syntax, bits in (("50", 8), ("51", 8)):
+        frame = imagecodecs.jpeg8_encode(grey, level=90, bitspersample=bits)
+        (caution,) = read(made(grey, frames=[frame], syntax=f"1.2.840.10008.1.2.4.{syntax}"))
+        assert "compressed with loss" in caution
+    for kind in ("1.1.1", "1.2.1"):
+        with pytest.raises(ImageError, match="raw data"):
+            read(made(SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{kind}", PresentationIntentType=None))
 
 
 def test_any_file_may_be_looked_at_where_no_model_asks(made: Made) -> None:
@@ -122,7 +151,7 @@ def test_predictions_carry_the_cautions_and_the_command_prints_them(
     lossy.write_bytes(made(LossyImageCompression="01"))
     screenshot.write_bytes(made(SOPClassUID="1.2.840.10008.5.1.4.1.1.7"))
     predictor = load(pristine_bundle, guard="off")
-    assert predictor.predict(lossy).cautions == ("it was compressed with loss",)
+    assert predictor.predict(lossy).cautions == ("it was compressed with loss, and fine detail may be missing",)
     assert predictor.predict_batch([lossy, np.zeros((40, 40), np.uint8)])[1].cautions == ()
     predictor.close()
     arguments = [str(pristine_bundle), str(lossy), str(screenshot), "--guard=off", "--json"]
