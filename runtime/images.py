@@ -13,7 +13,9 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
+from .bounds import refuse_heavy, refuse_large, refuse_scans
 from .dicom.rendering import LENIENT, DicomRendering
+from .eight_bits import eight_bit, grey_table
 from .errors import ImageError
 from .reasons import Reason
 
@@ -30,16 +32,10 @@ _BEGIN = {
     "TIFF": (b"II\x2a\0", b"MM\0\x2a", b"MM\x2a\0", b"II\0\x2a", b"MM\0\x2b", b"II\x2b\0"),
 }
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom"})
-# A full-field mammogram has 15 to 30 million pixels; what is far above that is a mistake or an attack.
-MAX_PIXELS = 80_000_000
 MAX_FILE_BYTES = 512 * 1024 * 1024
 
 # Among what Pillow keeps beside the pixels. A PNG's own texts lie there too, in Latin-1: never under this name.
 _CAUTIONS = "medcompress \N{RIGHTWARDS ARROW} cautions"
-
-# Full range to full range, rounded.
-_SIXTEEN_TO_EIGHT = ((np.arange(65536, dtype=np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-_SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N", "I"}
 
 
 def read_image(
@@ -63,7 +59,7 @@ def read_image(
         MachineError: a DICOM file, and the ``[dicom]`` extra is not installed.
     """
     if isinstance(source, np.ndarray):
-        return _eight_bit(_from_array(source), "array")
+        return eight_bit(_from_array(source), "array")
     if isinstance(source, Image.Image):
         return _decode(lambda: source, "image", None)
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -125,7 +121,7 @@ def _from_file(file: BinaryIO, name: str, at_least: tuple[int, int] | None, dico
     # A DICOM file may begin as any other (PS3.10 7.1): what tells it are four bytes further on.
     if (kind is None or head[128:132] == b"DICM") and _begins_as_dicom(head, name):
         return _from_dicom(file, name, dicom)
-    return _decode(lambda: _open(file, kind), name, at_least)
+    return _decode(lambda: _open(file, kind, name), name, at_least)
 
 
 def _begins_as_dicom(head: bytes, name: str) -> bool:
@@ -139,7 +135,7 @@ def _begins_as_dicom(head: bytes, name: str) -> bool:
     return is_dicom(head)
 
 
-def _open(file: BinaryIO, kind: str | None) -> Image.Image:
+def _open(file: BinaryIO, kind: str | None, name: str) -> Image.Image:
     """Open a file with the one plugin of Pillow's for what it begins with: no other meets its bytes, or is imported.
 
     ``Image.open`` imports five plugins for a stream, and every one there is for the first TIFF.
@@ -148,9 +144,12 @@ def _open(file: BinaryIO, kind: str | None) -> Image.Image:
         raise Image.UnidentifiedImageError
     import_module(f"PIL.{kind.title()}ImagePlugin")
     try:
-        return Image.OPEN[kind][0](file, "")
+        image = Image.OPEN[kind][0](file, "")
     except (SyntaxError, IndexError, TypeError, struct.error) as error:  # those Image.open takes for another format
         raise Image.UnidentifiedImageError from error
+    if kind == "JPEG":
+        refuse_scans(file, image.width, image.height, name)
+    return image
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -173,23 +172,22 @@ def _from_dicom(file: BinaryIO, name: str, dicom: DicomRendering) -> Image.Image
 def _decode(opener: Callable[[], Image.Image], name: str, at_least: tuple[int, int] | None) -> Image.Image:
     try:
         image = opener()
-        if image.width * image.height > MAX_PIXELS:
-            size = f"{image.width} x {image.height}"
-            raise _too_many_pixels(f"{name}: has too many pixels ({size})")
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1:
-            raise ImageError(f"{name}: has {frames} frames; save the one to be read", "several-frames", frames=frames)
-        negative = _is_negative(image)
+        refuse_large(image.width, image.height, name)
+        # Their number is not asked for: a TIFF of 6 MB can have 100,000, and each is parsed to be counted.
+        if getattr(image, "is_animated", False):
+            raise ImageError(f"{name}: has several frames; save the one to be read", "several-frames")
+        table = grey_table(image)
         if at_least is not None and isinstance(image, ImageFile.ImageFile):
             image.draft(None, at_least)  # type: ignore[arg-type]  # None keeps the file's own colour mode
+        refuse_heavy(image, name)
         image.load()
-        image = _upright(image)
+        return eight_bit(_upright(image), name, table)
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:
         raise ImageError(f"{name}: is not a {', '.join(FORMATS)} or DICOM image", "no-image") from error
     except Image.DecompressionBombError as error:
-        raise _too_many_pixels(f"{name}: has too many pixels") from error
+        raise ImageError(f"{name}: has too many pixels; save it smaller", "too-many-pixels") from error
     except MemoryError as error:
         raise ImageError(f"{name}: is too large for this machine's memory", "memory") from error
     except OSError as error:
@@ -197,50 +195,13 @@ def _decode(opener: Callable[[], Image.Image], name: str, at_least: tuple[int, i
         raise ImageError(f"{name}: {what}; check its permissions, or copy it again", "damaged") from error
     except Exception as error:  # a damaged file makes Pillow raise whatever its parsers meet first
         raise ImageError(f"{name}: is damaged or truncated ({error}); copy it again", "damaged") from error
-    return _eight_bit(image, name, negative=negative)
-
-
-def _too_many_pixels(what: str) -> ImageError:
-    return ImageError(f"{what}, the limit is {MAX_PIXELS:,}", "too-many-pixels", most=MAX_PIXELS)
-
-
-def _is_negative(image: Image.Image) -> bool:
-    """Whether 16-bit grey levels count down to black (TIFF 6.0, PhotometricInterpretation 0, WhiteIsZero).
-
-    Pillow turns 8-bit images of that kind around itself, and leaves 16-bit ones as they are.
-    """
-    tags = getattr(image, "tag_v2", None)
-    return image.mode in _SIXTEEN_BIT and tags is not None and tags.get(262) == 0
-
-
-def _eight_bit(image: Image.Image, name: str, *, negative: bool = False) -> Image.Image:
-    if image.mode in {"L", "RGB"} and "transparency" not in image.info:
-        return image
-    if image.mode in _SIXTEEN_BIT:
-        levels = np.asarray(image)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ImageError(f"{name}: has grey levels outside 0..65535; save it as 8 or 16-bit grey", "grey-levels")
-        table = _SIXTEEN_TO_EIGHT[::-1] if negative else _SIXTEEN_TO_EIGHT
-        return Image.fromarray(table[levels.astype(np.uint16, copy=False)])
-    if image.mode in {"LA", "PA", "La", "RGBA", "RGBa"} or "transparency" in image.info:
-        flat = image.convert("RGBA")
-        black = Image.new("RGBA", flat.size, (0, 0, 0, 255))
-        rgb = Image.alpha_composite(black, flat).convert("RGB")
-        return rgb.convert("L") if image.mode in {"L", "LA", "La"} else rgb
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode in {"P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"}:
-        return image.convert("RGB")
-    why = f"{name}: has pixels of kind {image.mode!r}, whose grey scale is not known; save it as 8 or 16-bit grey"
-    raise ImageError(why, "grey-levels")
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
     if array.ndim not in (2, 3):
         raise ImageError(f"array of shape {array.shape}: give (H, W) or (H, W, 3)")
     grey = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    if array.size == 0 or array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise ImageError(f"array of shape {array.shape}: is empty or has more than {MAX_PIXELS:,} pixels")
+    refuse_large(array.shape[1], array.shape[0], f"array of shape {array.shape}")
     if grey.ndim == 2 and grey.dtype in (np.uint8, np.uint16):
         return Image.fromarray(np.ascontiguousarray(grey))
     if array.ndim == 3 and array.shape[2] in (3, 4) and array.dtype == np.uint8:

@@ -8,6 +8,7 @@ antialiasing moves a radiograph's pixels by up to 17 grey levels, more than INT8
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -15,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from .bounds import MAX_COLOUR_PIXELS
 from .dicom.rendering import DicomRendering
+from .errors import ImageError
 from .images import ImageSource, read_image
 
 VERSION = 1
@@ -91,7 +94,13 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         What a reader of the answer should know of it: :func:`medcompress.runtime.images.cautions_of`.
         """
         longest = 2 * max(*self.size, self.shorter_side)
-        return read_image(source, at_least=(longest, longest), dicom=self.dicom)
+        image = read_image(source, at_least=(longest, longest), dicom=self.dicom)
+        # Scaled by its shorter side, a line of 60,000 x 2 pixels would have two billion.
+        if self.fit == "crop" and max(image.size) * self.shorter_side**2 > MAX_COLOUR_PIXELS * min(image.size):
+            name = source if isinstance(source, (str, Path)) else "image"
+            what = f"{name}: is too long for its width ({image.width} x {image.height}); cut out what matters"
+            raise ImageError(what, "too-many-pixels", most=MAX_COLOUR_PIXELS)
+        return image
 
     def draw(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """The second half of :meth:`render`: a decoded image in the network's colour and size."""
