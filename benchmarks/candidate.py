@@ -14,7 +14,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
     Attributes:
         files: the model, then its weights where they are apart.
-        requires: CPU features without which it is not run.
+        requires: CPU features, or devices, without which it is not run: :mod:`medcompress.runtime.requirements`.
         judged: False for a baseline that only lends its latency to the table (random weights).
         command: of the process that runs it.
     """

@@ -16,6 +16,7 @@ from ..runtime.engines import Executed
 from ..runtime.errors import EngineAbsent, EngineError
 from ..runtime.hardware import this_cpu
 from ..runtime.preprocessing import Preprocessing
+from ..runtime.requirements import lacking
 from .candidate import Candidate
 from .progress import stage, track
 from .row import Row
@@ -79,9 +80,9 @@ def answer(
         logits: dict[str, dict[str, Logits]] = {part: {} for part in images}
         problems: dict[str, str] = {}
         for candidate in candidates:
-            lacks = this_cpu().lacks(candidate.requires)
+            lacks = lacking(candidate.requires, this_cpu())
             if lacks:
-                problems[candidate.name] = f"not run here: needs a CPU with {', '.join(lacks)}"
+                problems[candidate.name] = f"not run here: {lacks}"
                 continue
             stage(f"  measuring {candidate.name}")
             worker = stack.enter_context(Worker(candidate.command, limit_s))

@@ -51,6 +51,7 @@ def _print_machine(machine: Machine) -> None:
     if machine.memory_mib is not None:
         free = f", {machine.available_mib / 1024:.1f} free" if machine.available_mib is not None else ""
         _line("memory", f"{machine.memory_mib / 1024:.1f} GiB{free}")
+    _line("GPU", machine.gpu)
     _line("system", machine.system)
     _line("clock", f"{machine.now:%Y-%m-%d %H:%M} UTC")
     if machine.state:

@@ -12,8 +12,9 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 
-from .engines import ENGINES
+from .engines import ENGINES, package_of
 from .errors import MachineError
+from .gpu import this_gpu, why_no_gpu
 from .hardware import Cpu, this_cpu
 from .state import state_folder
 
@@ -57,7 +58,8 @@ class Machine(msgspec.Struct, frozen=True):
         quota: CPUs this process may use at most, where a control group (a container, systemd's CPUQuota) limits it.
         governor: of the CPU's frequency (Linux's cpufreq); empty where nothing governs it that this system sees.
         throttled: how often a core was slowed down by heat since the start.
-        engines: inference engine -> version; empty where it is not installed.
+        gpu: NVIDIA's, by name, memory and driver; or why there is none.
+        engines: package of inference engines -> version; empty where it is not installed.
         formats: of image files: what decodes each.
         now: by this machine's clock.
         state: None where this user has no folder for it.
@@ -74,6 +76,7 @@ class Machine(msgspec.Struct, frozen=True):
     quota: float | None
     governor: str
     throttled: int
+    gpu: str
     engines: dict[str, str]
     extras: tuple[Extra, ...]
     formats: dict[str, str]
@@ -97,7 +100,8 @@ def this_machine() -> Machine:
         quota=_quota(),
         governor=_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         throttled=_throttled(),
-        engines={name: _engine_version(name) for name in ENGINES},
+        gpu=gpu.words if (gpu := this_gpu()) else why_no_gpu(),
+        engines={name: _engine_version(name) for name in dict.fromkeys(map(package_of, ENGINES))},
         extras=tuple(extra for name in EXTRAS if (extra := _extra(name)).packages),
         formats=_formats(),
         now=datetime.now(UTC),

@@ -50,9 +50,10 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         name: ``onnxruntime-int8-vnni`` and the like.
         engine: a name of :data:`medcompress.runtime.engines.ENGINES`.
-        precision: that the engine is made to execute: ``fp32``, ``bf16``, ``int8`` or ``int8-bf16``.
+        precision: that the engine is made to execute, see :class:`medcompress.runtime.engines.Executed`.
         files: of the bundle, the model first.
-        requires: CPU features without which its answers, or its speed, are not those that were measured.
+        requires: CPU features, or devices (:mod:`.requirements`), without which its answers, or its speed, are not
+            those that were measured.
         figures: measured on the build machine, on the test split: auroc, sensitivity, p50_ms, ...
         explanation: None where its answers cannot be explained.
     """

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .bundle import Bundle, Variant
-from .engines import ENGINES
+from .engines import ENGINES, package_of
 from .errors import InputError, MachineError
+from .gpu import this_gpu
 from .hardware import Cpu, this_cpu
 from .records import from_json, to_json, write_whole
 from .state import state_folder
@@ -41,6 +42,7 @@ class Placement(msgspec.Struct, frozen=True):
         engines: the distributions of the engines that are installed, ``onnxruntime-1.32.0`` and the like.
         threads: of one inference.
         at: when, ISO 8601, UTC.
+        gpu: NVIDIA's, where a variant asks for one and there is one.
         ms: variant -> median of one inference, batch 1. What did not run is not among them.
     """
 
@@ -51,6 +53,7 @@ class Placement(msgspec.Struct, frozen=True):
     threads: int
     at: str
     ms: dict[str, float]
+    gpu: str = ""
 
 
 def place(bundle: Bundle, threads: int) -> Placement | None:
@@ -69,8 +72,9 @@ def remembered(bundle: Bundle, threads: int) -> Placement | None:
         found = from_json(path.read_bytes(), Placement, str(path))
     except (OSError, InputError, MachineError):
         return None
-    same = (SCHEMA, bundle.identity, this_cpu(), installed_engines(), threads)
-    return found if (found.schema, found.bundle, found.cpu, found.engines, found.threads) == same else None
+    same = (SCHEMA, bundle.identity, this_cpu(), installed_engines(), threads, _gpu(bundle))
+    kept = (found.schema, found.bundle, found.cpu, found.engines, found.threads, found.gpu)
+    return found if kept == same else None
 
 
 def remember(bundle: Bundle, threads: int, trials: Sequence[Trial]) -> Placement | None:
@@ -83,7 +87,7 @@ def remember(bundle: Bundle, threads: int, trials: Sequence[Trial]) -> Placement
     if not ms:
         return None
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    placement = Placement(SCHEMA, bundle.identity, this_cpu(), installed_engines(), threads, at, ms)
+    placement = Placement(SCHEMA, bundle.identity, this_cpu(), installed_engines(), threads, at, ms, _gpu(bundle))
     if any(trial.check.damaged for trial in trials):
         return placement
     try:
@@ -112,7 +116,7 @@ def installed_engines() -> tuple[str, ...]:
     ``importlib.metadata`` would tell the same, and costs a start-up more than all the rest of this module.
     https://packaging.python.org/en/latest/specifications/recording-installed-packages/
     """
-    pattern = re.compile(rf"((?:{'|'.join(ENGINES)})[-_].*)\.dist-info", re.IGNORECASE)
+    pattern = re.compile(rf"((?:{'|'.join(dict.fromkeys(map(package_of, ENGINES)))})[-_].*)\.dist-info", re.IGNORECASE)
     found = set()
     for folder in sys.path:
         try:
@@ -121,6 +125,12 @@ def installed_engines() -> tuple[str, ...]:
             continue
         found |= {match[1] for name in names if (match := pattern.fullmatch(name))}
     return tuple(sorted(found))
+
+
+def _gpu(bundle: Bundle) -> str:
+    """What there is of an NVIDIA GPU; not looked for where no variant asks for it."""
+    asks = any("nvidia" in variant.requires for variant in bundle.manifest.variants)
+    return gpu.words if asks and (gpu := this_gpu()) else ""
 
 
 def _file(bundle: Bundle, threads: int) -> Path:

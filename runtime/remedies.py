@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .bundle import Bundle
+from .engines import package_of
 from .golden import PIXEL_TOLERANCE
 from .hardware import Cpu
 from .machine import Machine
+from .requirements import lacking
 
 if TYPE_CHECKING:
     from .doctor import Examined
@@ -94,10 +96,14 @@ def _of_forms(bundle: Bundle, examined: Examined, machine: Machine) -> list[Prob
     found = []
     for form in examined.forms:
         variant = bundle.manifest.variant(form.name)
-        # What is for another CPU is as it should be, and what is damaged was told with its file.
-        if form.ok or form.damaged or machine.cpu.lacks(variant.requires):
+        # What is for another machine is as it should be, and what is damaged was told with its file.
+        if form.ok or form.damaged or lacking(variant.requires, machine.cpu):
             continue
-        if machine.engines.get(variant.engine):
+        package = package_of(variant.engine)
+        if variant.engine != package:
+            what = f"{form.name} does not run here: {form.status.rpartition('; ')[0] or form.status}"
+            found.append(_minor(what, form.status.rpartition("; ")[2]))
+        elif machine.engines.get(variant.engine):
             what = f"{form.name} does not run here: {form.status}"
             found.append(_minor(what, f"pip install {_pinned(bundle, variant.engine)}"))
         else:

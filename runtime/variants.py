@@ -13,6 +13,7 @@ from .engines import Engine, load_engine
 from .errors import BundleError, EngineError
 from .golden import TOLERANCE, Golden, engine_error
 from .hardware import this_cpu
+from .requirements import refusal
 from .saturating import adds_exactly
 
 
@@ -107,12 +108,13 @@ def start_variant(bundle: Bundle, golden: Golden, variant: Variant, threads: int
     """Load a variant and hold it against its golden vectors; returns it and its golden error.
 
     Raises:
-        EngineError: this CPU lacks a feature or cuts off sums, the engine is absent or fails, or the outputs differ.
+        EngineError: this machine lacks a device or a CPU feature, its CPU cuts off sums, the engine is absent or fails,
+            or the outputs differ.
         BundleError: one of its files is missing or was changed.
     """
-    lacks = this_cpu().lacks(variant.requires)
-    if lacks:
-        raise EngineError(f"needs a CPU with {', '.join(lacks)}, this one is {this_cpu().kind}")
+    why = refusal(variant.requires, this_cpu())
+    if why:
+        raise EngineError(why)
     with bundle.checked(variant.files) as files:
         engine = load_engine(variant.engine, files, variant.precision, threads)
     if "vnni" in variant.requires and variant.engine == "onnxruntime" and not adds_exactly():

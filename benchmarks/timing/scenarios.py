@@ -16,6 +16,7 @@ from ...runtime.bundle import Bundle, Variant
 from ...runtime.errors import EngineError, InputError
 from ...runtime.golden import read_golden
 from ...runtime.hardware import this_cpu
+from ...runtime.requirements import refusal
 from ..data.rendering import render_all
 from ..progress import stage
 from .loadgen import LEAST_QUERIES, LONGEST, LoadTest, LoadWorker, Outcome, Scenario, require_loadgen
@@ -109,9 +110,9 @@ def run_scenario(bundle: Bundle, variant: Variant, load: Load, scratch: Path) ->
         EngineError: it does not run here.
         BundleError: one of its files was changed.
     """
-    lacks = this_cpu().lacks(variant.requires)
-    if lacks:
-        raise EngineError(f"needs a CPU with {', '.join(lacks)}, this one is {this_cpu().kind}")
+    why = refusal(variant.requires, this_cpu())
+    if why:
+        raise EngineError(why)
     files = [bundle.check(name) for name in variant.files]
     workers = 1 if load.scenario == "single-stream" else max(1, this_cpu().cores // load.threads)
     logs = scratch / variant.name

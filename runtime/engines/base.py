@@ -19,8 +19,9 @@ class Executed(msgspec.Struct, frozen=True):
 
     Attributes:
         engine: name and version.
-        device: the execution provider or device.
-        precision: of the arithmetic: ``fp32``, ``bf16``, ``int8``, ``int8-bf16`` (INT8, the float layers in bf16).
+        device: the execution provider or device that ran.
+        precision: of the arithmetic: ``fp32``; ``tf32`` (products of 32-bit floats of which 19 bits are read), ``bf16``
+            or ``fp16``; ``int8``, ``int8-bf16`` or ``int8-fp16`` (INT8, the float layers in 16 bits).
         threads: that share one inference.
     """
 
@@ -47,11 +48,23 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-# Engine -> the module that owns its backend: each has load(files, precision, threads, tensors) -> Engine.
+# Engine -> the module that owns its backend, and after a colon its function where that is not ``load``:
+# load(files, precision, threads, tensors) -> Engine. Before a hyphen stands the package an engine is part of.
 ENGINES = {
     "onnxruntime": ".onnxruntime_engine",
+    "onnxruntime-cuda": ".onnxruntime_gpu:load_cuda",
+    "onnxruntime-tensorrt": ".onnxruntime_gpu:load_tensorrt",
     "openvino": ".openvino_engine",
+    "openvino-gpu": ".openvino_engine:load_gpu",
+    "openvino-npu": ".openvino_engine:load_npu",
+    "openvino-auto": ".openvino_engine:load_auto",
+    "tensorrt": ".tensorrt_engine",
 }
+
+
+def package_of(engine: str) -> str:
+    """The package an engine is part of, which is that of its CPU's engine too: ``openvino`` for ``openvino-gpu``."""
+    return engine.partition("-")[0]
 
 
 def load_engine(
@@ -62,7 +75,7 @@ def load_engine(
     Args:
         engine: a key of :data:`ENGINES`.
         files: the model, then its weights where they are apart (beside it, under the name the engine expects).
-        precision: to execute: ``fp32``, ``bf16``, ``int8`` (whose float part runs in fp32) or ``int8-bf16``.
+        precision: to execute, see :class:`Executed`; the float part of ``int8`` runs in fp32.
         threads: for one inference.
         tensors: names of tensors within the model that it is to give beside its outputs.
 
@@ -73,8 +86,10 @@ def load_engine(
     if engine not in ENGINES:
         raise EngineError(f"engine {engine!r} is not known here; known are: {', '.join(ENGINES)}")
     try:
-        module = import_module(ENGINES[engine], __package__)
+        name, _, function = ENGINES[engine].partition(":")
+        module = import_module(name, __package__)
     except ImportError as error:
-        message = f"{engine} is not installed ({error}); install it with: pip install 'medcompress[{engine}]'"
+        package = package_of(engine)
+        message = f"{package} is not installed ({error}); install it with: pip install 'medcompress[{package}]'"
         raise EngineAbsent(message) from error
-    return module.load(files, precision, threads, tensors)
+    return getattr(module, function or "load")(files, precision, threads, tensors)

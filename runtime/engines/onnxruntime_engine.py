@@ -49,11 +49,27 @@ def load(files: Sequence[Path], precision: str, threads: int, tensors: Sequence[
     """
     if precision not in {"fp32", "int8"}:
         raise EngineError(f"ONNX Runtime's CPU provider does not execute {precision}; use openvino for it")
-    # From a file, where nothing is added: the file is mapped, its bytes would lie in memory.
-    session = _session(files[0].read_bytes() + _outputs(tensors) if tensors else str(files[0]), threads)
+    session = _session(model_of(files, tensors), threads)
     provider = session.get_providers()[0]
     executed = Executed(f"onnxruntime {ort.__version__}", provider, precision, threads)
     return OnnxRuntimeEngine(session, executed)
+
+
+def model_of(files: Sequence[Path], tensors: Sequence[str]) -> str | bytes:
+    """A model as a session takes it, with tensors within it as outputs too.
+
+    From a file, where nothing is added: the file is mapped, its bytes would lie in memory.
+    """
+    return files[0].read_bytes() + _outputs(tensors) if tensors else str(files[0])
+
+
+def options_for(threads: int) -> ort.SessionOptions:
+    """Of a session: so many threads, and of what it says only errors."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
 
 
 def load_graph(file: Path) -> Callable[[Sequence[npt.NDArray[np.float32]]], npt.NDArray[np.float32]]:
@@ -97,10 +113,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def _session(model: str | bytes, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options = options_for(threads)
     # The arena keeps up to twice what a run needs and makes none faster: 16 MB less for a ResNet-50 in INT8.
     options.enable_cpu_mem_arena = False
     try:

@@ -1,28 +1,36 @@
-"""OpenVINO on the CPU. https://docs.openvino.ai/2025/api/ie_python_api/api.html"""
+"""OpenVINO on the CPU, Intel's GPU and NPU, and where AUTO will. https://docs.openvino.ai/2025/api/ie_python_api/api.html
+
+What is told as the device is what the compiled model says it runs on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Empty, LifoQueue
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
-from ..errors import EngineError
+from ..errors import EngineAbsent, EngineError
 from .base import Executed
 
 # INT8 keeps its float layers in f32: bf16 there would make the answers depend on the CPU, and is a form of its own.
 _HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16", "int8-bf16": "bf16"}
+_ON_GPU = {"fp32": "f32", "fp16": "f16", "int8": "f32", "int8-fp16": "f16"}
+_ON_NPU = {"fp16": "f16", "int8-fp16": "f16"}
+_ON_AUTO = {"fp32": "f32", "int8": "f32"}
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 
 
 class OpenVinoEngine:
     """One compiled model and a pool of infer requests, one for each thread that is inside ``run``."""
 
-    def __init__(self, model: ov.CompiledModel, executed: Executed) -> None:
+    def __init__(self, model: ov.CompiledModel, executed: Executed, *, single: bool = False) -> None:
         self._model: ov.CompiledModel | None = model
+        self._single = single
         self._idle: LifoQueue[ov.InferRequest] = LifoQueue()
         self.executed = executed
 
@@ -39,9 +47,9 @@ class OpenVinoEngine:
         except Empty:
             request = self._model.create_infer_request()
         try:
-            found = request.infer([batch], share_inputs=True)
-            # Each is copied: the request's own buffers are overwritten by its next use.
-            return [np.array(found[place]) for place in range(len(self._model.outputs))]
+            parts = [batch[place : place + 1] for place in range(len(batch))] if self._single else [batch]
+            found = [_infer(request, part, len(self._model.outputs)) for part in parts]
+            return [np.concatenate(each) for each in zip(*found, strict=True)] if self._single else found[0]
         except RuntimeError as error:
             raise EngineError(f"OpenVINO could not run the model ({_first_line(error)})") from error
         finally:
@@ -54,7 +62,7 @@ class OpenVinoEngine:
 
 
 def load(files: Sequence[Path], precision: str, threads: int, tensors: Sequence[str] = ()) -> OpenVinoEngine:
-    """Load an ONNX model, or OpenVINO's own format (xml, then weights).
+    """Load an ONNX model, or OpenVINO's own format (xml, then weights), on the CPU.
 
     Raises:
         EngineError: not a model it can take, it has no such tensor, or a precision this CPU does not execute.
@@ -62,38 +70,137 @@ def load(files: Sequence[Path], precision: str, threads: int, tensors: Sequence[
     core = ov.Core()
     hint = _HINTS.get(precision)
     capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if hint is None or (hint == "bf16" and "BF16" not in capabilities):
+    if hint is None or hint == "f16" or (hint == "bf16" and "BF16" not in capabilities):
         raise EngineError(f"OpenVINO does not execute {precision} on this CPU; use an fp32 or int8 variant")
-    config = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": "1",
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": hint,
+    return _load(
+        core, "CPU", {"INFERENCE_PRECISION_HINT": hint, **_of_cpu(threads)}, files, precision, threads, tensors
+    )
+
+
+def load_gpu(files: Sequence[Path], precision: str, threads: int, tensors: Sequence[str] = ()) -> OpenVinoEngine:
+    """The same on Intel's GPU: ``fp32`` or ``fp16`` of the same file, ``int8`` or ``int8-fp16``.
+
+    https://docs.openvino.ai/2025/openvino-workflow/running-inference/inference-devices-and-modes/gpu-device.html
+
+    Raises:
+        EngineAbsent: OpenVINO sees no such GPU.
+        EngineError: as for the CPU.
+    """
+    core = _core_with("GPU")
+    hint = _asked(_ON_GPU, precision, "Intel's GPU")
+    return _load(
+        core, "GPU", {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": "1"}, files, precision, threads, tensors
+    )
+
+
+def load_npu(files: Sequence[Path], precision: str, threads: int, tensors: Sequence[str] = ()) -> OpenVinoEngine:
+    """The same on Intel's NPU: ``fp16`` or ``int8-fp16``; images one at a time.
+
+    https://docs.openvino.ai/2025/openvino-workflow/running-inference/inference-devices-and-modes/npu-device.html
+
+    Raises:
+        EngineAbsent: OpenVINO sees no NPU.
+        EngineError: as for the CPU.
+    """
+    core = _core_with("NPU")
+    _asked(_ON_NPU, precision, "Intel's NPU")
+    return _load(core, "NPU", {}, files, precision, threads, tensors, single=True)
+
+
+def load_auto(files: Sequence[Path], precision: str, threads: int, tensors: Sequence[str] = ()) -> OpenVinoEngine:
+    """The same on the device OpenVINO's AUTO chooses, which is told as what ran; it stays with its choice.
+
+    https://docs.openvino.ai/2025/openvino-workflow/running-inference/inference-devices-and-modes/auto-device-selection.html
+
+    Raises:
+        EngineError: as for the CPU.
+    """
+    hint = _asked(_ON_AUTO, precision, "a device of its choice")
+    by_device = {
+        "CPU": {"INFERENCE_PRECISION_HINT": hint, **_of_cpu(threads)},
+        "GPU": {"INFERENCE_PRECISION_HINT": hint},
     }
+    # Else it answers on the CPU until another device is ready, and moves to another where one fails.
+    config = {"ENABLE_STARTUP_FALLBACK": False, "ENABLE_RUNTIME_FALLBACK": False, "DEVICE_PROPERTIES": by_device}
+    return _load(ov.Core(), "AUTO", config, files, precision, threads, tensors)
+
+
+def _of_cpu(threads: int) -> dict[str, Any]:
+    return {"NUM_STREAMS": "1", "INFERENCE_NUM_THREADS": threads}
+
+
+def _core_with(device: str) -> ov.Core:
+    core = ov.Core()
+    seen = core.available_devices
+    if not any(name.partition(".")[0] == device for name in seen):
+        raise EngineAbsent(
+            f"OpenVINO sees no {device} here, only {', '.join(seen)}; install the driver of the {device}"
+        )
+    return core
+
+
+def _asked(hints: Mapping[str, str], precision: str, where: str) -> str:
+    if precision not in hints:
+        raise EngineError(f"OpenVINO does not execute {precision} on {where}; it does {', '.join(hints)}")
+    return hints[precision]
+
+
+def _load(
+    core: ov.Core,
+    device: str,
+    config: dict[str, Any],
+    files: Sequence[Path],
+    precision: str,
+    threads: int,
+    tensors: Sequence[str],
+    *,
+    single: bool = False,
+) -> OpenVinoEngine:
+    """Compile for a device; ``single``: for one image, where the device takes fixed shapes alone."""
     try:
         model = core.read_model(files[0])  # its weights are found beside it
         if tensors:
             model.add_outputs(list(tensors))
-        compiled = core.compile_model(model, "CPU", config)
+        if single:
+            model.reshape([1, *list(model.inputs[0].get_partial_shape())[1:]])
+        compiled = core.compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY", **config})
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot load the model ({_first_line(error)})") from error
-    return OpenVinoEngine(compiled, _executed(compiled, precision))
+    return OpenVinoEngine(compiled, _executed(compiled, device, precision, threads), single=single)
 
 
-def _executed(compiled: ov.CompiledModel, precision: str) -> Executed:
-    ran = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+def _executed(compiled: ov.CompiledModel, device: str, precision: str, threads: int) -> Executed:
+    """As the compiled model tells it: AUTO's, and the device's below it."""
+    devices = [name.strip("()") for name in compiled.get_property("EXECUTION_DEVICES")]
+    ran = ",".join(devices)
+    below = compiled.get_property("DEVICE_PROPERTIES").get(devices[0], {}) if device == "AUTO" else {}
+    hint = below.get("INFERENCE_PRECISION_HINT") or _told(compiled, "INFERENCE_PRECISION_HINT")
+    own = below.get("INFERENCE_NUM_THREADS") or _told(compiled, "INFERENCE_NUM_THREADS")
+    # The NPU tells no precision: it has none but fp16 and int8. Whether 8 bits ran, the CPU alone tells in known words.
+    name = hint.get_type_name() if hint is not None else "f16"
     return Executed(
         engine=f"openvino {ov.__version__.split('-')[0]}",
-        device=",".join(compiled.get_property("EXECUTION_DEVICES")),
-        precision=_precision(precision, ran, _has_int8(compiled)),
-        threads=int(compiled.get_property("INFERENCE_NUM_THREADS")),
+        device=f"{ran}, chosen by AUTO" if device == "AUTO" else ran,
+        precision=_precision(precision, name, ran != "CPU" or _has_int8(compiled)),
+        threads=int(own or threads),
     )
+
+
+def _told(compiled: ov.CompiledModel, name: str) -> Any:
+    """A property, None where the device has none of that name."""
+    return compiled.get_property(name) if name in compiled.get_property("SUPPORTED_PROPERTIES") else None
 
 
 def _precision(asked: str, ran: str, has_int8: bool) -> str:
     if not asked.startswith("int8") or not has_int8:
         return _NAMES[ran]
     return "int8" if ran == "f32" else f"int8-{_NAMES[ran]}"
+
+
+def _infer(request: ov.InferRequest, batch: npt.NDArray[np.float32], outputs: int) -> list[npt.NDArray[np.float32]]:
+    """Each output is copied: the request's own buffers are overwritten by its next use."""
+    found = request.infer([batch], share_inputs=True)
+    return [np.array(found[place]) for place in range(outputs)]
 
 
 def _has_int8(compiled: ov.CompiledModel) -> bool:
