@@ -33,7 +33,19 @@ _EXPECTED = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
     *("StudyTime", "ReferringPhysicianName"),
 )
-_PIXELS = 0x7FE00000
+# What files a result with the right patient, study and order, and names the device that took the image. Histories,
+# comments, other names, addresses and photographs stay with the image.
+_KEPT = (
+    *_IDENTITY,
+    *_EXPECTED,
+    *("SpecificCharacterSet", "InstanceNumber", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence"),
+    *("IssuerOfAccessionNumberSequence", "StudyDescription", "ProcedureCodeSequence", "PatientIdentityRemoved"),
+    *("DeidentificationMethod", "DeidentificationMethodCodeSequence", "Manufacturer", "ManufacturerModelName"),
+    *("DeviceSerialNumber", "SoftwareVersions", "InstitutionName", "StationName", "AcquisitionDateTime"),
+    *("AcquisitionDate", "AcquisitionTime"),
+)
+# Bytes of one of them: a sequence takes a second for every 20 KB, and is nowhere near that long where it is meant.
+_MAX_BYTES = 4096
 
 
 def keep_names_out_of_logs() -> None:
@@ -65,9 +77,9 @@ def uid(*parts: str) -> str:
 
 
 def header_of(source: Dataset) -> Dataset:
-    """The image's header, made fit to be copied from: what cannot be encoded again is left out, what must be there is.
+    """What of an image's header a result takes over: what cannot be encoded again is left out, what must be there is.
 
-    A copy; the pixels stay behind. An image with a malformed birth date still gets its report, without the date.
+    A copy. An image with a malformed birth date still gets its report, without the date.
 
     Raises:
         ImageError: it has no instance, series or study UID, so nothing can be filed beside it.
@@ -77,12 +89,10 @@ def header_of(source: Dataset) -> Dataset:
 
     header = Dataset()
     with quietly():
-        for tag in source.keys():  # noqa: SIM118  # iterating a data set gives its elements, parsed
-            if tag.is_private or tag >= _PIXELS or tag.group not in {0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0032}:
-                continue
+        for keyword in _KEPT:
             try:
-                element = source[tag]
-                if _encodes(element):
+                element = _small(source, keyword)
+                if element is not None and _encodes(element):
                     header.add(element)
             except Exception:  # a malformed value makes pydicom raise whatever its parsers meet first
                 continue
@@ -183,6 +193,21 @@ def to_bytes(dataset: Dataset) -> bytes:
     with quietly():
         dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
+
+
+def _small(source: Dataset, keyword: str) -> Any:
+    """An element, parsed; None where there is none, or one larger than any that is meant seriously."""
+    raw = source.get_item(keyword) if keyword in source else None
+    return None if raw is None or _weight(raw.value) > _MAX_BYTES else source[keyword]
+
+
+def _weight(value: Any) -> int:
+    """Bytes a value takes, about; the items of a sequence that is parsed already are counted, not parsed further."""
+    from pydicom.sequence import Sequence
+
+    if isinstance(value, Sequence):
+        return sum(8 + sum(8 + _weight(raw.value) for raw in item.values()) for item in value)
+    return len(value if isinstance(value, bytes) else str(value))
 
 
 def _encodes(element: Any) -> bool:

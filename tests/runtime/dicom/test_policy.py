@@ -158,7 +158,7 @@ def test_predictions_carry_the_cautions_and_the_command_prints_them(
     done = CliRunner().invoke(command, arguments, standalone_mode=False)
     assert done.return_value == 2
     answered, refused = json.loads(done.stdout)["results"]
-    assert answered["cautions"] == ["it was compressed with loss"]
+    assert answered["cautions"] == ["it was compressed with loss, and fine detail may be missing"]
     assert "secondary capture" in refused["error"]
     assert f"caution: {lossy}: it was compressed with loss" in done.stderr
     assert not [name for name in patient if name in done.output]

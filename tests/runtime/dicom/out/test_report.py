@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pydicom.uid import generate_uid
 
 from medcompress.runtime.bundle import Bundle
 from medcompress.runtime.decision import Decision
+from medcompress.runtime.dicom.answering import read_header
 from medcompress.runtime.dicom.derived import to_bytes
 from medcompress.runtime.dicom.report import make_refusal, make_report
 from medcompress.runtime.errors import ImageError
@@ -173,6 +175,22 @@ def test_no_value_of_the_header_reaches_a_log(
     to_bytes(make_refusal(read, "why", record(BINARY), input_sha256=INPUT))
     assert "SECRET" not in caplog.text
     assert not [str(warning.message) for warning in recwarn if "SECRET" in str(warning.message)]
+
+
+def test_histories_stay_with_the_image_and_what_is_absurdly_long_too(
+    source: Dataset, record: Callable[[Decision], Bundle]
+) -> None:
+    """200,000 items take pydicom two minutes: they are not taken apart."""
+    source.PatientComments = source.OtherPatientNames = source.AdditionalPatientHistory = "SECRET"
+    raw = bytearray(to_bytes(source))
+    place = raw.index(b"\x10\0\x10\0")  # Procedure Code Sequence goes before the patient's name
+    items = b"\xfe\xff\0\xe0\0\0\0\0" * 200_000
+    raw[place:place] = b"\x08\0\x32\x10SQ\0\0" + len(items).to_bytes(4, "little") + items
+    start = time.process_time()
+    report = to_bytes(make_refusal(read_header(bytes(raw)), "is dark", record(BINARY), input_sha256=INPUT))
+    assert time.process_time() - start < 20
+    assert b"SECRET" not in report
+    assert len(report) < 20_000
 
 
 @pytest.mark.parametrize(("keyword", "value"), [("StudyInstanceUID", ""), ("SOPInstanceUID", "4711.SECRET")])
