@@ -35,10 +35,12 @@ COMMANDS = {
     "benchmark": "Measure every variant of a bundle on this machine.",
     "report": "Write a bundle's report again: page, text, model card.",
     "results": "Print the published table from stored reports.",
+    "build": "Build a bundle's TensorRT plans on the machine that is to run them.",
     "verify": "Check a bundle's files, and every variant on this machine.",
     "doctor": "Say what this machine runs, how fast, what is wrong and how to mend it.",
     "keys": "Make a key pair for signing bundles.",
     "sign": "Sign a bundle, for kiosks that open no other.",
+    "export": "Write a bundle's forms for another server: Triton.",
     "audit": "Check an audit log, note its head, find an image in it.",
     "inspect": "Say what a checkpoint, ONNX file or bundle is.",
 }
