@@ -149,9 +149,9 @@ def judge(policy: DicomPolicy, origin: Origin, windowed: bool) -> tuple[Reason, 
         ),
     ]
     about = (
-        _code("modality", origin.modality, _MODALITIES, wanted),
-        _code("body-part", origin.body_part, _BODY_PARTS, parts),
-        _code("body-part", "", _BODY_PARTS, parts),
+        _code("modality", origin.modality, _MODALITIES, policy.modalities),
+        _code("body-part", origin.body_part, _BODY_PARTS, policy.body_parts),
+        _code("body-part", "", _BODY_PARTS, policy.body_parts),
         *((code, {}) for code in ("for-processing", "secondary-capture", "burned-in", "lossy", "no-window")),
     )
     reasons = [
@@ -165,11 +165,12 @@ def judge(policy: DicomPolicy, origin: Origin, windowed: bool) -> tuple[Reason, 
     return tuple(reason for action, reason in reasons if action == "flag")
 
 
-def _code(name: str, found: str, known: frozenset[str], wanted: str) -> tuple[str, dict[str, Value]]:
+def _code(name: str, found: str, known: frozenset[str], wanted: tuple[str, ...]) -> tuple[str, dict[str, Value]]:
     """Code and values of a reason: only what is no name is repeated of the file."""
+    values: dict[str, Value] = {"wanted": ", ".join(wanted)}
     if found in known:
-        return name, {"found": found, "wanted": wanted}
-    return f"{name}-{'unknown' if found else 'absent'}", {"wanted": wanted}
+        return name, {**values, "found": found}
+    return f"{name}-{'unknown' if found else 'absent'}", values
 
 
 def _said(code: str, known: frozenset[str]) -> str:

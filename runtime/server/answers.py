@@ -16,6 +16,7 @@ Kind: TypeAlias = Literal[
     "ambiguous",
     "no_model",
     "no_route",
+    "malformed",
     "host",
     "origin",
     "token",
@@ -33,12 +34,28 @@ Kind: TypeAlias = Literal[
 NOTICE = "research use only; not a medical device"
 
 
+class Why(msgspec.Struct, frozen=True):
+    """Of a caution or a refusal, what a program can say in another language.
+
+    Attributes:
+        code: stable, words with hyphens; see :class:`medcompress.runtime.reasons.Reason`.
+        values: numbers and DICOM's codes that stand in the sentence.
+    """
+
+    code: str
+    values: dict[str, str | int | float] = {}
+
+
 class Error(msgspec.Struct, frozen=True):
-    """``code``: 2 wrong input, 3 this machine lacks something, 70 a fault of medcompress, as of the command line."""
+    """``code``: 2 wrong input, 3 this machine lacks something, 70 a fault of medcompress, as of the command line.
+
+    ``why``: of an image that is refused or cannot be read.
+    """
 
     code: int
     message: str
     kind: Kind
+    why: Why | None = None
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -56,11 +73,12 @@ class Answer(msgspec.Struct, frozen=True):
         label: the class answered; of several findings the likeliest, null where there is none.
         positive: the class whose probability is held against its threshold, of two.
         thresholds: probability at or above which a class is answered; empty where the likeliest is.
-        cautions: what a reader of this answer should know.
+        cautions: what a reader of this answer should know, a sentence each; ``whys``: the same for a program.
         time_ms: ``queue``, ``preprocess``, ``engine``, ``total``.
         heat: base64 of a PNG, 8-bit grey of the size of the rendered image, 0 nothing, 255 strongest.
         explained: the class ``heat`` is of.
-        preview: base64 of a PNG: the image as the network sees it.
+        preview: base64 of a PNG: the image as the bundle renders it, whole, before it is brought to the network's size;
+            its longer side has at most 1024 pixels. Nothing of the file is in it but pixels.
         request: number of the request.
     """
 
@@ -79,6 +97,7 @@ class Answer(msgspec.Struct, frozen=True):
     explained: str | None = None
     preview: str | None = None
     request: str = ""
+    whys: tuple[Why, ...] = ()
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
@@ -141,8 +160,14 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """``GET /ready``: whether the models answer as they must; ``reason``: why not."""
+    """``GET /ready``: whether the models answer as they must.
+
+    Attributes:
+        reason: why not; ``state``: the same for a program.
+        models: that are served. Who bears no token where one is asked for is told neither them nor more than the state.
+    """
 
     ready: bool
     reason: str = ""
     models: tuple[str, ...] = ()
+    state: Literal["ready", "starting", "failed", "ending"] = "ready"

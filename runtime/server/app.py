@@ -61,10 +61,14 @@ def _routes(service: Service) -> FastAPI:
         return _json(Health())
 
     @app.get("/ready", responses={**_responses(_of("Ready")), 503: {"content": _content(_of("Ready"))}})
-    async def ready() -> Response:
+    async def ready(request: Request) -> Response:
         """Whether the models answer as they must: 503 before the self-test has passed, and with the reason after."""
-        state = service.ready
-        return _json(state, 200 if state.ready else 503)
+        found = service.ready
+        if not request.scope["state"]["trusted"]:  # the reason may name a folder
+            found = Ready(
+                found.ready, "" if found.ready else f"the server is not ready: {found.state}", (), found.state
+            )
+        return _json(found, 200 if found.ready else 503)
 
     @app.get("/model/info", responses=_responses(_of("Info")))
     async def info() -> Response:
@@ -82,7 +86,7 @@ def _routes(service: Service) -> FastAPI:
         (found,) = await _predict(service, request, "file", 1)
         if isinstance(found, Answer):
             return _json(found)
-        raise ServingError(found.error.kind, found.error.message)
+        raise ServingError(found.error.kind, found.error.message, found.error.why)
 
     @app.post("/predict/batch", responses=_responses(_BATCH, *_FAILURES), openapi_extra=_asked("files"))
     async def predict_batch(request: Request) -> Response:
@@ -167,7 +171,7 @@ def _json(record: Any, status: int = 200, headers: dict[str, str] | None = None)
 
 
 # Statuses of a prediction that has none.
-_FAILURES = (401, 403, 404, 408, 413, 421, 422, 500, 503, 504)
+_FAILURES = (400, 401, 403, 404, 408, 413, 421, 422, 500, 503, 504)
 
 
 def _responses(schema: dict[str, Any], *failures: int) -> dict[int | str, dict[str, Any]]:
@@ -201,7 +205,7 @@ def _asked(field: str) -> dict[str, Any]:
     """
     one = field == "file"
     words = {"model": "Its name.", "task": "Its task, in place of its name."}
-    switches = {"explain": "With a heat map.", "preview": "With the image as the network sees it."}
+    switches = {"explain": "With a heat map.", "preview": "With the image as the bundle renders it."}
     parameters = [_parameter(name, {"type": "string"}, text) for name, text in words.items()]
     parameters += [_parameter(name, {"type": "boolean", "default": False}, text) for name, text in switches.items()]
     schema = {"type": "object", "required": [field], "properties": {}}

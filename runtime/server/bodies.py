@@ -16,6 +16,8 @@ Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 # Of one batch: what a folder of a study has.
 MAX_BATCH = 64
+# Of one form, with fields nobody asked for: each costs 4 microseconds before it can be told from a file.
+_MOST_PARTS = MAX_BATCH + 64
 _DRAIN_S = 5.0
 
 
@@ -58,6 +60,10 @@ async def read_body(receive: Receive, headers: Mapping[str, str], ticket: Ticket
                     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
     except TimeoutError as error:
         raise ServingError("slow_body", f"the image did not arrive within {seconds:g} s; send it again") from error
+    except ServingError:  # no room for the rest of it
+        chunks.clear()
+        await drain(receive, headers, most)
+        raise
     chunks.clear()
     await drain(receive, headers, most)
     raise _too_large(most)
@@ -110,12 +116,16 @@ def _parse(body: bytes, boundary: bytes, field: bytes, most: int) -> list[bytes]
     header, value = bytearray(), bytearray()
     headers: dict[bytes, bytes] = {}
     part: list[bytes] | None = None
+    parts = 0
     ended = False
 
     def begin() -> None:
-        nonlocal part
+        nonlocal part, parts
         headers.clear()
         part = None
+        parts += 1
+        if parts > _MOST_PARTS:
+            raise ServingError("usage", f"the form has more than {_MOST_PARTS} parts; send the files in it alone")
 
     def end_header() -> None:
         headers[bytes(header).lower()] = bytes(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from ..errors import EngineError, ImageError, ImageRefused, InputError, MedcompressError
-from .answers import Error, Kind
+from .answers import Error, Kind, Why
 
 # RFC 9110, section 15; 499 is nginx's for a client that went away, and is only counted, never sent.
 CLIENT_GONE = 499
@@ -16,6 +16,7 @@ _STATUS: dict[Kind, int] = {
     "ambiguous": HTTPStatus.UNPROCESSABLE_ENTITY,
     "no_model": HTTPStatus.NOT_FOUND,
     "no_route": HTTPStatus.NOT_FOUND,
+    "malformed": HTTPStatus.BAD_REQUEST,
     "host": HTTPStatus.MISDIRECTED_REQUEST,
     "origin": HTTPStatus.FORBIDDEN,
     "token": HTTPStatus.UNAUTHORIZED,
@@ -41,11 +42,12 @@ _CODES: dict[Kind, int] = {
 
 
 class ServingError(Exception):
-    """A request that has no answer."""
+    """A request that has no answer; ``why``: of an image."""
 
-    def __init__(self, kind: Kind, message: str) -> None:
+    def __init__(self, kind: Kind, message: str, why: Why | None = None) -> None:
         super().__init__(message)
         self.kind: Kind = kind
+        self.why = why
 
     @property
     def status(self) -> int:
@@ -55,7 +57,7 @@ class ServingError(Exception):
     @property
     def error(self) -> Error:
         """What a client is told."""
-        return Error(_CODES.get(self.kind, 2), " ".join(str(self).split()), self.kind)
+        return Error(_CODES.get(self.kind, 2), " ".join(str(self).split()), self.kind, self.why)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -73,10 +75,11 @@ def failure_of(error: Exception) -> ServingError:
     """What a client is told of an error; one that nobody foresaw tells nothing of itself."""
     if isinstance(error, ServingError):
         return error
-    if isinstance(error, ImageRefused):
-        return ServingError("refused", str(error))
     if isinstance(error, ImageError):
-        return ServingError("unreadable", str(error))
+        kind: Kind = "refused" if isinstance(error, ImageRefused) else "unreadable"
+        # A request's image has no name.
+        words = str(error).removeprefix("image bytes: ").removeprefix("image: ")
+        return ServingError(kind, f"the image {words}", Why(error.code, error.values))
     if isinstance(error, InputError):
         return ServingError("usage", str(error))
     if isinstance(error, (EngineError, MedcompressError)):

@@ -19,6 +19,7 @@ from ..golden import PIXEL_TOLERANCE, Golden, pixel_error, read_golden
 from ..newest import refuse_older
 from ..prediction import Prediction
 from ..predictor import Predictor, load
+from ..reasons import Reason
 from .answers import ModelInfo
 from .settings import Settings
 
@@ -95,7 +96,7 @@ class Model:
 
     Attributes:
         decision: of the member; of several, with the mean of their thresholds.
-        cautions: that go with every answer.
+        reasons: cautions that go with every answer.
     """
 
     def __init__(self, name: str, members: tuple[Member, ...]) -> None:
@@ -109,9 +110,13 @@ class Model:
         self.members = members
         self.decision = _mean_decision([manifest.decision for manifest in manifests])
         verdicts = {manifest.verdict for manifest in manifests} - {"pass"}
-        self.cautions = tuple(f"the verdict on this model's compression was {verdict}" for verdict in sorted(verdicts))
+        self.reasons = tuple(
+            Reason(f"verdict-{verdict}", f"the verdict on this model's compression was {verdict}")
+            for verdict in sorted(verdicts)
+        )
         if len(members) > 1:
-            self.cautions += ("the mean of several models, whose threshold no images were used to confirm",)
+            why = "the mean of several models, whose threshold no images were used to confirm"
+            self.reasons += (Reason("ensemble", why),)
 
     @property
     def task(self) -> str:
@@ -156,9 +161,11 @@ class Model:
         The heat map is the mean of those of the members that explain the class the ensemble explains.
         """
         first = predictions[0]
-        cautions = tuple(dict.fromkeys(each for found in predictions for each in found.cautions))
+        known = {reason.text: reason for found in predictions for reason in found.reasons}
+        reasons = (*known.values(), *self.reasons)
+        cautions = tuple(reason.text for reason in reasons)
         if len(predictions) == 1:
-            return msgspec.structs.replace(first, cautions=cautions + self.cautions)
+            return msgspec.structs.replace(first, cautions=cautions, reasons=reasons)
         classes = self.decision.classes
         mean = np.mean([[found.probabilities[name] for name in classes] for found in predictions], axis=0)
         answered = self.decision.answers(mean[None])[0]
@@ -173,7 +180,8 @@ class Model:
             probabilities={name: float(p) for name, p in zip(classes, mean, strict=True)},
             time_ms={stage: round(sum(found.time_ms.get(stage, 0.0) for found in predictions), 3) for stage in stages},
             variant="+".join(found.variant for found in predictions),
-            cautions=cautions + self.cautions,
+            cautions=cautions,
+            reasons=reasons,
             heat=np.mean(heats, axis=0) if heats else None,
             explained=explained if heats else None,
         )
@@ -241,14 +249,9 @@ def members_of(models: Mapping[str, Model]) -> list[Member]:
 
 
 def _predict(predictor: Predictor, data: bytes, explain: bool) -> Prediction:
-    """Without a heat map where none can be made: an answer is worth more than its explanation."""
-    if explain and predictor.variant.explanation is not None:
-        try:
-            return predictor.predict(data, explain=True)
-        except EngineError:
-            found = predictor.predict(data)
-            return msgspec.structs.replace(found, cautions=(*found.cautions, "its heat map could not be made"))
-    return predictor.predict(data)
+    """Without a heat map where the bundle has none: an answer is worth more than its explanation."""
+    explain = explain and any(variant.explanation for variant in predictor.bundle.manifest.variants)
+    return predictor.predict(data, explain=explain)
 
 
 def _named(words: str) -> tuple[str, Path]:

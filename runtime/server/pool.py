@@ -65,8 +65,15 @@ class Pool:
         return self._running
 
     def submit(self, job: Job[T]) -> Future[T]:
-        """Queue a job behind those that wait already."""
-        return self._executor.submit(self._run, job)
+        """Queue a job behind those that wait already.
+
+        Raises:
+            ServingError: ``stopping``: it was closed.
+        """
+        try:
+            return self._executor.submit(self._run, job)
+        except RuntimeError as error:
+            raise ServingError("stopping", "the server is ending; ask again when it is back") from error
 
     def close(self) -> None:
         """Take no more; what waits is not begun."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 import time
 from types import FrameType
 from typing import Any
 
+import h11
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -19,13 +21,12 @@ from ..errors import MachineError
 from .answers import Failure
 from .app import create
 from .failures import ServingError
+from .gate import MAX_HEAD_BYTES, Gate
 from .service import Service
 from .settings import Settings
 
 log = logging.getLogger("medcompress.serve")
 
-# Of a request's first line and headers: what is longer is an attack.
-_MAX_HEADER_BYTES = 16 * 1024
 _KEEP_ALIVE_S = 10
 _HEADERS_S = 10.0
 # Of asyncio's streams, a lingering upload after its answer, and what a client may leave open.
@@ -47,7 +48,7 @@ def serve(settings: Settings) -> int:
     _raise_file_limit()
     config = uvicorn.Config(
         application,
-        http=_protocol(settings.connections),
+        http=_protocol(settings.connections, application),
         loop="auto",  # uvloop, which takes a third less time for a request, where it is installed
         ws="none",
         lifespan="on",
@@ -57,12 +58,15 @@ def serve(settings: Settings) -> int:
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.grace_s) + 1,
-        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         backlog=_BACKLOG,
     )
     host, port = listener.getsockname()[:2]
     log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    _Server(config, service).run([listener])
+    server = _Server(config, service)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, server.handle_exit)  # a terminal that closes: an end like any other
+    server.run([listener])
     left = service.admission.count
     log.log(logging.ERROR if left else logging.INFO, "ended; %d answers were not given", left)
     if service.pool.running:
@@ -93,8 +97,9 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _protocol(most: int) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP/1.1, with bounds it lacks: so many connections, and so long for a request's headers."""
+def _protocol(most: int, gate: Gate) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP/1.1, with bounds it lacks: so many connections, and so long for a request's headers or for a
+    client to take its answer. What is no HTTP is answered like everything else."""
 
     class Bounded(H11Protocol):
         _waiting: asyncio.TimerHandle | None = None
@@ -106,7 +111,7 @@ def _protocol(most: int) -> type[asyncio.Protocol]:
                 transport.write(f"HTTP/1.1 503 Busy\r\n{head}\r\nConnection: close\r\n\r\n".encode() + _FULL)
                 transport.close()
                 return
-            self._wait_for_headers()
+            self._wait_for_headers(_HEADERS_S)
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
@@ -116,16 +121,33 @@ def _protocol(most: int) -> type[asyncio.Protocol]:
         def on_response_complete(self) -> None:
             super().on_response_complete()
             if not self.transport.is_closing():
-                self._wait_for_headers()
+                self._wait_for_headers(_KEEP_ALIVE_S + _HEADERS_S)
 
-        def _wait_for_headers(self) -> None:
+        def _wait_for_headers(self, seconds: float) -> None:
             if self._waiting:
                 self._waiting.cancel()
-            self._waiting = self.loop.call_later(_KEEP_ALIVE_S + _HEADERS_S, self._headers_late)
+            self._waiting = self.loop.call_later(seconds, self._headers_late)
 
         def _headers_late(self) -> None:
-            if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
+            if self.cycle is not None and not self.cycle.response_complete:
+                return
+            if self.transport.get_write_buffer_size():
+                self.transport.abort()  # nobody takes the answer: a close would wait, and keep it, for ever
+            elif not self.transport.is_closing():
                 self.transport.close()
+
+        def send_400_response(self, msg: str) -> None:
+            if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+                body = gate.malformed()
+                headers = [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", str(len(body)).encode()),
+                    (b"connection", b"close"),
+                ]
+                response = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+                for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+                    self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
 
     return Bounded
 

@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from ..audit import AuditLog, answer_of, preprocessing_mark
 from ..errors import ImageError, MachineError, MedcompressError
 from ..hardware import this_cpu
+from ..images import read_image
 from ..prediction import Prediction
+from ..preprocessing import Preprocessing
 from .admission import Admission, Ticket
-from .answers import Answer, Failure, Info, Limits, Ready
+from .answers import Answer, Failure, Info, Limits, Ready, Why
 from .bodies import MAX_BATCH, Receive
 from .failures import ServingError, failure_of
 from .metrics import Metrics
@@ -33,6 +34,10 @@ from .routing import pick
 from .settings import Settings, read_token
 
 log = logging.getLogger("medcompress.serve")
+
+# Longer side of a preview, pixels.
+PREVIEW_SIDE = 1024
+_State: TypeAlias = Literal["ready", "starting", "failed", "ending"]
 
 
 class Service:
@@ -58,6 +63,7 @@ class Service:
         self.metrics = Metrics(lambda: self.admission.count)
         self.audit = AuditLog(settings.audit) if settings.audit else None
         self.stopping = False
+        self._state: _State = "starting"
         self._reason = "the self-test is under way"
         self._told: dict[str, str] = {}  # model -> variant the log and the figures name
         self._beating: asyncio.Task[None] | None = None
@@ -65,8 +71,8 @@ class Service:
     @property
     def ready(self) -> Ready:
         """Whether the models answer as they must, and why not."""
-        reason = "the server is ending" if self.stopping else self._reason
-        return Ready(not reason, reason, tuple(self.models))
+        reason, state = ("the server is ending", "ending") if self.stopping else (self._reason, self._state)
+        return Ready(not reason, reason, tuple(self.models), state)
 
     def info(self) -> Info:
         """For ``GET /model/info``."""
@@ -141,7 +147,11 @@ class Service:
             return found
 
         job = Job(work, deadline)
-        future = self.pool.submit(job)
+        try:
+            future = self.pool.submit(job)
+        except ServingError:
+            ticket.close()
+            raise
         future.add_done_callback(lambda _: ticket.close())
         return await wait_for(future, job, max(0.0, deadline - time.monotonic()), receive)
 
@@ -168,7 +178,7 @@ class Service:
         self._audit(data, model, "answered", found, "", start)
         times = found.time_ms
         self.metrics.stages(queue_s, times["preprocess"] / 1e3, times["engine"] / 1e3)
-        seen = model.members[0].bundle.manifest.preprocessing.render(data) if preview else None
+        seen = preview_of(data, model.members[0].bundle.manifest.preprocessing) if preview else None
         total_ms = (queue_s + time.perf_counter() - start) * 1e3
         return Answer(
             model=model.name,
@@ -182,10 +192,11 @@ class Service:
             thresholds=model.thresholds(),
             cautions=found.cautions,
             time_ms={"queue": round(queue_s * 1e3, 3), **times, "total": round(total_ms, 3)},
-            heat=None if found.heat is None else _png(np.rint(found.heat * 255).astype(np.uint8)),
+            heat=None if found.heat is None else _png(Image.fromarray(np.rint(found.heat * 255).astype(np.uint8))),
             explained=found.explained,
             preview=None if seen is None else _png(seen),
             request=request,
+            whys=tuple(Why(reason.code, reason.values) for reason in found.reasons),
         )
 
     def _audit(
@@ -229,12 +240,13 @@ class Service:
                     else:
                         await self._in_worker(lambda _, member=member: member.check(), 2 * self.settings.answer_s)
                     self._tell_variant(member)
-                self._reason = ""
+                self._reason, self._state = "", "ready"
             except (MedcompressError, ServingError) as error:
-                self._reason = f"the self-test failed: {' '.join(str(error).split())}"
+                self._reason, self._state = f"the self-test failed: {' '.join(str(error).split())}", "failed"
             except Exception as error:  # a fault of ours must not end the tests, nor be taken for their passing
                 log_fault("self-test", error)
                 self._reason = "the self-test failed: a fault in medcompress; the server's log says where"
+                self._state = "failed"
             if self._reason != told:
                 told = self._reason
                 log.log(logging.ERROR if told else logging.INFO, "%s", told or f"ready: {', '.join(self.models)}")
@@ -271,7 +283,18 @@ def log_fault(request: str, error: BaseException) -> None:
     log.error("%s fault %s at %s", request, type(error).__name__, " < ".join(reversed(places[-6:])))
 
 
-def _png(pixels: npt.NDArray[np.uint8]) -> str:
+def preview_of(data: bytes, preprocessing: Preprocessing) -> Image.Image:
+    """An image to look at: rendered as the bundle renders it, whole, and no larger than a screen shows."""
+    image = read_image(data, at_least=(PREVIEW_SIDE, PREVIEW_SIDE), dicom=preprocessing.dicom)
+    mode = "L" if preprocessing.colour == "grey" else "RGB"
+    image = image.convert(mode) if image.mode != mode else image.copy()
+    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.BOX, reducing_gap=None)
+    return image
+
+
+def _png(image: Image.Image) -> str:
+    """A PNG of the pixels alone: what else a decoded file carries (texts, profiles) stays behind."""
+    image.info.clear()
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    image.save(buffer, "PNG", compress_level=1)
     return base64.b64encode(buffer.getvalue()).decode()

@@ -127,10 +127,10 @@ async function untilReady() {
 }
 
 // In the panel of the picture that waits; without one it is a line at the top. Drawn anew only when it is another.
-function showAbsence({ state, reason }) {
+function showAbsence({ state, failed, reason }) {
   if (state === "ready" || (document.body.dataset.state === state && reason === absence)) return;
   absence = reason;
-  show(state, { reason }, { cancel });
+  show(state, { failed, reason }, { cancel });
 }
 
 async function askForToken() {

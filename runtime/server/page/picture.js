@@ -28,7 +28,7 @@ export async function showFile(file) {
   return drawn;
 }
 
-/** Show the server's picture of the file instead: what the network sees of it. */
+/** Show the server's picture of the file instead: all of it, as the model's own rendering has it. */
 export async function showDrawn(base64) {
   const mine = shown;
   const drawn = await draw(`data:image/png;base64,${base64}`);
@@ -65,7 +65,7 @@ export async function showHeat(base64, label, model) {
   canvas.height = Math.max(1, Math.round(preview.naturalHeight * scale));
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
-  const seen = shown.drawn ? WHOLE : fieldOf(model, preview.naturalWidth, preview.naturalHeight);
+  const seen = fieldOf(model, preview.naturalWidth, preview.naturalHeight);
   const at = [seen.left * canvas.width, seen.top * canvas.height, seen.width * canvas.width, seen.height * canvas.height];
   context.drawImage(grey, ...at);
   const pixels = context.getImageData(0, 0, canvas.width, canvas.height);

@@ -18,14 +18,14 @@ function ask(path, options = {}) {
   return fetch(path, { cache: "no-store", credentials: "omit", redirect: "error", ...options, headers });
 }
 
-/** `{state, reason}`: "ready", "starting" (the self-test runs, or failed, as `reason` says) or "gone". */
+/** `{state, failed, reason}`: "ready", "starting" (the self-test runs, or `failed`, as `reason` says) or "gone". */
 export async function readiness() {
   try {
     const response = await ask("ready", { signal: AbortSignal.timeout(READY_PATIENCE) });
     const said = parsed(await response.text());
-    return { state: response.ok ? "ready" : "starting", reason: said.reason ?? "" };
+    return { state: response.ok ? "ready" : "starting", failed: said.state === "failed", reason: said.reason ?? "" };
   } catch {
-    return { state: "gone", reason: "" };
+    return { state: "gone", failed: false, reason: "" };
   }
 }
 
@@ -60,8 +60,8 @@ export async function modelInfo() {
  * Ask for the answer to one picture.
  *
  * Returns `{came, ...}` with `came` one of: "answer" (and the `answer`), "refused", "unreadable", "large", "slow" and
- * "failed" (each with the server's `message`), "busy" (with `after`, seconds), "away" (it starts or ends), "token",
- * "gone" (no connection) and "cancelled".
+ * "failed" (each with the server's `message`, its `kind`, and `why`, `{code, values}`, of a picture), "busy" (with
+ * `after`, seconds), "away" (it starts or ends), "token", "gone" (no connection) and "cancelled".
  */
 export async function predict(bytes, { model, preview, signal }) {
   const query = new URLSearchParams({ explain: "true", preview: String(preview) });
@@ -76,8 +76,8 @@ export async function predict(bytes, { model, preview, signal }) {
   }
   const said = parsed(text);
   if (response.ok && said.probabilities) return { came: "answer", answer: said };
-  return { came: CAME[said.error?.kind] ?? "failed", message: said.error?.message ?? "",
-    after: secondsOf(response.headers.get("Retry-After")) };
+  return { came: CAME[said.error?.kind] ?? "failed", message: said.error?.message ?? "", kind: said.error?.kind ?? "",
+    why: said.error?.why ?? null, after: secondsOf(response.headers.get("Retry-After")) };
 }
 
 // The server's kinds of failure; whatever is not named here is nothing the person at the page can mend.

@@ -1,7 +1,7 @@
 // What stands in the answer's panel: one state at a time, drawn again when the language changes.
 
 import { $, icon, make } from "./dom.js";
-import { percent, plainPercent, say, size } from "./words.js";
+import { because, isKnown, percent, plainPercent, say, size } from "./words.js";
 
 // After so many seconds a person wonders.
 const SLOW = 6;
@@ -41,8 +41,9 @@ export function announce(words) {
 const button = (words, onclick, className = "") => make("button", { type: "button", className, onclick }, words);
 const title = (words) => make("h3", { className: "word" }, words);
 const text = (words, className = "") => make("p", { className }, words);
-// What the server says is in English, whatever the page is in.
-const quoted = (words) => words ? make("p", { className: "quoted" }, say("failed.server"), " ", make("q", { lang: "en" }, words)) : null;
+// What the server says is in English, whatever the page is in: for whoever is called, and out of the way of all others.
+const quoted = (words) => words ? make("details", { className: "quoted" }, make("summary", {}, say("failed.server")),
+  make("p", { lang: "en" }, words)) : null;
 
 // A state that is a title, what it means, what the server said, and perhaps a button.
 const plain = (head, how, message = "", ...buttons) => [title(say(head)), text(how), quoted(message),
@@ -59,15 +60,20 @@ const STATES = {
     return [title(say("busy.title")), how, progress(), cancelling(actions)];
   },
   gone: (_, actions) => [title(say("gone.title")), text(say("gone.how")), progress(), cancelling(actions)],
-  starting: (data, actions) => [title(say("starting.title")), text(say("starting.how")), quoted(data.reason), progress(), cancelling(actions)],
+  starting: (data, actions) => [title(say("starting.title")), text(say(data.failed ? "starting.failed" : "starting.how")),
+    quoted(data.failed ? data.reason : ""), progress(), cancelling(actions)],
   cancelled: (_, actions) => plain("cancelled.title", say("cancelled.how"), "", again(actions)),
-  refused: (data) => plain("refused.title", say("refused.how"), data.message),
-  unreadable: (data) => plain("unreadable.title", say("unreadable.how"), data.message),
+  refused: (data) => {
+    const why = because(data.why);
+    const said = why ? text(why, "why") : make("p", { className: "why", lang: "en" }, data.message);
+    return [title(say("refused.title")), said, text(say("refused.how"), "muted"), why ? quoted(data.message) : null];
+  },
+  unreadable: (data) => [title(say("unreadable.title")), text(because(data.why) ?? say("unreadable.how"), "why"), quoted(data.message)],
   large: (data) => plain("large.title", data.limit ? say("large.how", { size: size(data.bytes), limit: size(data.limit) }) : say("large.server"), data.message),
   empty: () => plain("empty.title", say("empty.how")),
   lost: () => plain("lost.title", say("lost.how")),
   slow: (data, actions) => plain("slow.title", say("slow.how"), data.message, again(actions)),
-  failed: (data, actions) => plain("failed.title", say("failed.how"), data.message, again(actions)),
+  failed: (data, actions) => plain("failed.title", say(isKnown(`failed.${data.kind}`) ? `failed.${data.kind}` : "failed.how"), data.message, again(actions)),
   token: drawToken,
   answer: drawAnswer,
 };
@@ -115,9 +121,9 @@ export function summary(answer) {
 
 function drawAnswer(answer) {
   const { words, of, threshold, several, probability } = summary(answer);
-  const { labels, positive, probabilities, thresholds, cautions } = answer;
+  const { labels, positive, probabilities, thresholds } = answer;
   const classes = Object.keys(probabilities).sort((a, b) => probabilities[b] - probabilities[a]);
-  const content = [title(words), warned(cautions)];
+  const content = [title(words), warned(cautionsOf(answer))];
   if (several) {
     content.push(text(labels.length ? "" : say("answer.none-how", { n: classes.length })));
     content.push(ladder(say("answer.all"), classes, probabilities, thresholds, labels));
@@ -138,10 +144,16 @@ function drawAnswer(answer) {
   return content;
 }
 
+// In the page's language, or as the server says it: `{words, own}`.
+function cautionsOf({ cautions, whys }) {
+  return cautions.map((said, i) => ({ words: because(whys?.[i]) ?? said, own: because(whys?.[i]) !== null }));
+}
+
 function warned(cautions) {
   if (!cautions.length) return null;
   const head = make("h4", {}, icon("caution"), say("answer.cautions"));
-  return make("div", { className: "cautions" }, head, make("ul", { lang: "en" }, ...cautions.map((each) => make("li", {}, each))));
+  const line = ({ words, own }) => make("li", own ? {} : { lang: "en" }, words);
+  return make("div", { className: "cautions" }, head, make("ul", {}, ...cautions.map(line)));
 }
 
 // A bar from 0 to 100 % with the threshold drawn on it. Neither colour is red or green: below a threshold is not "all clear".
@@ -189,7 +201,8 @@ function saying(state, data) {
   if (state === "answer") {
     const { words, of, threshold, probability } = summary(data);
     const said = of == null ? `${words}.` : say("answer.said", { label: words, of, probability: percent(probability, threshold) });
-    return data.cautions.length ? `${said} ${say("answer.said-cautions", { n: data.cautions.length })} ${data.cautions.join(" ")}` : said;
+    const cautions = cautionsOf(data).map((each) => each.words);
+    return cautions.length ? `${said} ${say("answer.said-cautions", { n: cautions.length })} ${cautions.join(" ")}` : said;
   }
   if (state === "idle") return "";
   return [...$("view").querySelectorAll("h3, .state > p")].map((each) => each.textContent).filter(Boolean).join(". ");

@@ -35,6 +35,18 @@ export function say(key, values = {}) {
   return words[language][key].replace(/\{([a-z]+)\}/g, (_, name) => values[name]);
 }
 
+/** Whether there are words for a key: a newer server may send a code this page has none for. */
+export function isKnown(key) {
+  return key in words[language];
+}
+
+/** Why there is no answer, or what to beware of, in the page's language: a key for the code, or null where it has no words. */
+export function because(why) {
+  if (!why || !isKnown(`why.${why.code}`)) return null;
+  const written = ([name, value]) => [name, typeof value === "number" ? new Intl.NumberFormat(language).format(value) : value];
+  return say(`why.${why.code}`, Object.fromEntries(Object.entries(why.values ?? {}).map(written)));
+}
+
 /**
  * A probability as a percentage. Never rounded onto the threshold it is held against, nor to 0 or 100 %: those would
  * say something else than the answer does.

@@ -59,7 +59,7 @@ def test_the_answer_is_that_of_the_predictor(server: Server, bundles: dict[str, 
     assert found["positive"] == "SYNTHETIC-OPACITY" and found["thresholds"] == {"SYNTHETIC-OPACITY": 0.5}
     assert {"queue", "preprocess", "engine", "total"} <= set(found["time_ms"])
     seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["preview"]))))
-    assert np.array_equal(seen, predictor.bundle.manifest.preprocessing.render(data))
+    assert np.array_equal(seen, np.asarray(predictor.bundle.manifest.preprocessing.decode(data)))
     body, headers = form(data)
     same = server.json("POST", "/predict?model=warm", body, headers)
     assert same["probabilities"] == expected.probabilities and same["preview"] is None
@@ -91,6 +91,7 @@ def test_an_ensemble_answers_with_the_mean(server: Server, bundles: dict[str, Pa
         assert found["thresholds"] == {"SYNTHETIC-OPACITY": pytest.approx(0.375)}
         assert (found["label"] == "SYNTHETIC-OPACITY") == (found["probabilities"]["SYNTHETIC-OPACITY"] >= 0.375)
         assert any("mean of several" in caution for caution in found["cautions"])
+        assert [why["code"] for why in found["whys"]][-1] == "ensemble" and len(found["whys"]) == len(found["cautions"])
 
 
 def test_a_batch_has_each_answer_or_failure_in_its_place(server: Server, bundles: dict[str, Path], image: Path) -> None:
@@ -105,18 +106,20 @@ def test_a_batch_has_each_answer_or_failure_in_its_place(server: Server, bundles
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
+    ("body", "why"),
     [
-        (b"", "unreadable"),
-        (b"a report, not a radiograph\n" * 100, "unreadable"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(1000), "unreadable"),
+        (b"", "empty"),
+        (b"a report, not a radiograph\n" * 100, "no-image"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(1000), "no-image"),
+        (b"\xff\xd8\xff\xe0" + bytes(1000), "no-image"),
     ],
 )
-def test_what_is_no_image_is_refused_in_one_line(server: Server, body: bytes, kind: str) -> None:
+def test_what_is_no_image_is_refused_in_one_line(server: Server, body: bytes, why: str) -> None:
     status, _, text = server.ask("POST", "/predict?model=warm", body)
     error = json.loads(text)["error"]
-    assert (status, error["kind"], error["code"]) == (422, kind, 2)
-    assert error["message"] and "\n" not in error["message"] and "Traceback" not in error["message"]
+    assert (status, error["kind"], error["code"]) == (422, "unreadable", 2)
+    assert error["message"].startswith("the image is ") and "\n" not in error["message"]
+    assert error["why"] == {"code": why, "values": {}}
 
 
 HOSTILE = {

@@ -215,7 +215,8 @@ def test_what_is_no_picture_is_told_apart_from_a_fault(visit: Callable[..., Any]
     drop(page, "letter.txt", b"Dear colleague, ...")
     view = wait_for(page, "unreadable")
     assert view.locator("h3").inner_text() == "This file cannot be read"
-    assert "is not a" in view.locator("q").inner_text()
+    assert "not a picture of a kind that is read here" in view.locator(".why").inner_text()
+    assert "the image is not a" in view.locator(".quoted p").text_content()
     assert page.locator(".unseeable").is_visible()
     drop(page, "nothing.png", b"")
     assert "empty" in wait_for(page, "empty").locator("h3").inner_text()
@@ -235,23 +236,34 @@ def test_what_is_no_picture_is_told_apart_from_a_fault(visit: Callable[..., Any]
     ]
 
 
-def test_a_dicom_file_is_shown_as_the_model_sees_it_and_its_names_are_not(
-    visit: Callable[..., Any], server: Server, pristine_bundle: Path, image: Path
+def test_a_dicom_file_is_shown_large_and_its_names_are_not(
+    visit: Callable[..., Any], server: Server, pristine_bundle: Path, image: Path, tmp_path: Path
 ) -> None:
-    data = write_dicom(image, "ComputedRadiographyImageStorage", PatientName="Secret^Person", PatientID="4711")
+    large = tmp_path / "large.png"
+    Image.open(image).resize((1500, 1200)).save(large)
+    data = write_dicom(large, "ComputedRadiographyImageStorage", PatientName="Secret^Person", PatientID="4711")
     expected = load(pristine_bundle).predict(data)
     page = visit(server)
     expect(page.locator("#server")).to_have_attribute("data-state", "ready")
     drop(page, "IM000001", data)
     view = wait_for(page, "answer")
     assert view.locator(".figure b").inner_text() == in_percent(expected.probabilities["SYNTHETIC-OPACITY"])
-    assert page.locator("#preview").evaluate("each => [each.naturalWidth, each.naturalHeight]") == [48, 48]
-    assert "as the model sees it" in page.locator("#caption").inner_text()
+    assert page.locator("#preview").evaluate("each => [each.naturalWidth, each.naturalHeight]") == [1024, 819]
+    assert "drawn by the server" in page.locator("#caption").inner_text()
+    expect(page.locator("#heat")).to_be_visible()
     assert not re.search("Secret|4711", page.content())
     drop(page, "screenshot.dcm", write_dicom(image, "SecondaryCaptureImageStorage"))
     view = wait_for(page, "refused")
     assert "No answer for this picture" in view.inner_text()
-    assert "secondary capture" in view.locator("q").inner_text()
+    assert "Send the original picture" in view.locator(".why").inner_text()
+    assert "secondary capture" in view.locator(".quoted p").text_content()
+    page.select_option("#language", "de")
+    assert "Bitte die Originalaufnahme senden" in view.locator(".why").inner_text()
+    marked = write_dicom(image, "ComputedRadiographyImageStorage", BurnedInAnnotation="YES")
+    drop(page, "IM000002", marked)
+    said = wait_for(page, "answer").locator(".cautions li")
+    assert said.all_inner_texts() == ["In das Bild ist Text eingebrannt; er kann das Modell irreführen."]
+    assert "eingebrannt" in page.locator("#said").text_content()
 
 
 def test_a_server_that_dies_and_comes_back_answers_what_waits(
