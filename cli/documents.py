@@ -1,12 +1,14 @@
 """The JSON documents on stdout: a contract for machines. Fields are added, never renamed or removed.
 
 ``verify --json`` prints :class:`medcompress.runtime.selftest.SelfTest`, ``doctor --json``
-:class:`medcompress.runtime.doctor.Diagnosis`; ``inspect --json`` an object with at least
+:class:`medcompress.runtime.doctor.Diagnosis`, ``build --json``
+:class:`medcompress.runtime.building.Built`; ``inspect --json`` an object with at least
 ``file`` and ``kind``, the rest depending on the kind. A number that was not measured is null.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -61,7 +63,7 @@ class Benchmarked(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """One image: its answer, or the ``error`` why it has none. ``time_ms``: preprocess, engine, total.
 
-    ``cautions``: what a reader of the answer should know.
+    ``cautions``: what a reader of the answer should know. ``unexplained``: why --heat has no picture of it.
     """
 
     input: str
@@ -71,6 +73,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     time_ms: dict[str, float] = {}
     error: str = ""
     cautions: tuple[str, ...] = ()
+    unexplained: str = ""
 
 
 class Predicted(msgspec.Struct, frozen=True):
@@ -166,3 +169,12 @@ def print_json(document: Any) -> None:
 
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+
+
+def signature_words(signer: str, signatures: Sequence[str]) -> str:
+    """What is known of a bundle's signatures: without a key that is trusted nothing tells whether they hold."""
+    if signer:
+        return f"signed with key {signer}, which is trusted here"
+    if signatures:
+        return f"bears signatures of {', '.join(signatures)}; not checked: no key is trusted here (--trust)"
+    return "not signed"

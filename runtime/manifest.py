@@ -165,7 +165,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _check_form(variant: Variant) -> None:
     """An engine looks for what a model lacks beside it, by name: every file it may open is to be listed."""
     ends = tuple(name.rpartition(".")[2] for name in variant.files)
-    allowed = {"onnxruntime": [("onnx",)], "openvino": [("onnx",), ("xml", "bin")]}.get(variant.engine, [ends])
+    forms = {"onnxruntime": [("onnx",)], "openvino": [("onnx",), ("xml", "bin")], "tensorrt": [("onnx",)]}
+    allowed = forms.get(variant.engine.partition("-")[0], [ends])
     same = {name.rpartition(".")[0] for name in variant.files}
     if variant.files and (ends not in allowed or len(same) > 1):
         raise ValueError(f"variant {variant.name} is not of a form {variant.engine} opens: {list(variant.files)}")
