@@ -16,10 +16,11 @@ from ..runtime.engines import Executed
 from ..runtime.errors import EngineAbsent, EngineError
 from ..runtime.hardware import this_cpu
 from ..runtime.preprocessing import Preprocessing
-from ..runtime.requirements import lacking
+from ..runtime.requirements import devices_of, lacking
 from .candidate import Candidate
 from .progress import stage, track
 from .row import Row
+from .timing.gpu import measure_device, memory_used
 from .timing.latency import ROUNDS, Latency, measure
 from .timing.worker import LIMIT_S, Worker
 
@@ -79,12 +80,15 @@ def answer(
         executed: dict[str, Executed] = {}
         logits: dict[str, dict[str, Logits]] = {part: {} for part in images}
         problems: dict[str, str] = {}
+        before: dict[str, int | None] = {}
         for candidate in candidates:
             lacks = lacking(candidate.requires, this_cpu())
             if lacks:
                 problems[candidate.name] = f"not run here: {lacks}"
                 continue
             stage(f"  measuring {candidate.name}")
+            if devices_of(candidate.requires):
+                before[candidate.name] = memory_used() if "nvidia" in candidate.requires else None
             worker = stack.enter_context(Worker(candidate.command, limit_s))
             try:
                 executed[candidate.name] = worker.load(candidate.engine, candidate.files, candidate.precision, threads)
@@ -106,6 +110,11 @@ def answer(
         failed = latency.get(reference)
         if isinstance(failed, EngineError):
             raise EngineError(f"the reference {reference} does not run here: {failed}")
+        on_device = {
+            name: _on_device(workers[name], preprocessing, used)
+            for name, used in before.items()
+            if isinstance(latency.get(name), Latency)
+        }
     rows = []
     for candidate in candidates:
         name = candidate.name
@@ -116,7 +125,8 @@ def answer(
             candidate.size_bytes if candidate.judged else 0,
             problems.get(name, "measured" if candidate.judged else "baseline"),
         )
-        rows.append(_with_latency(row, latency.get(name), executed.get(name)))
+        row = _with_latency(row, latency.get(name), executed.get(name))
+        rows.append(msgspec.structs.replace(row, **on_device.get(name, {})))
     return Answers(tuple(_with_speedups(rows, reference)), logits)
 
 
@@ -125,6 +135,15 @@ def _run(worker: Worker, npy: Path, preprocessing: Preprocessing) -> Logits:
     if not np.isfinite(outputs).all():
         raise EngineError("its outputs are not all numbers")
     return outputs
+
+
+def _on_device(worker: Worker, preprocessing: Preprocessing, before: int | None) -> dict[str, Any]:
+    """The fields of DeviceFigures; nothing where the device failed after its latency was known."""
+    try:
+        return msgspec.structs.asdict(measure_device(worker, preprocessing.shape, before))
+    except EngineError as error:
+        stage(f"note: the device was not measured further: {error}")
+        return {}
 
 
 def _with_latency(row: Row, latency: Latency | EngineError | None, executed: Executed | None) -> Row:

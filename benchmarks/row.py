@@ -29,6 +29,8 @@ class Row(msgspec.Struct, frozen=True):
         quantiles_ms: of the single runs, at the percents of :data:`medcompress.benchmarks.timing.latency.QUANTILES`.
         p50_low_ms, ..., p99_high_ms: 95 % interval of that quantile over the runs; None where the runs are too few for
             that end, or were measured before it was kept.
+        engine_ms, images_per_second, energy_mj, device_memory_mib: of a form on a GPU or another accelerator, see
+            :class:`medcompress.benchmarks.timing.gpu.DeviceFigures`.
         status: ``reference``, ``pass``, ``inconclusive: ...``, ``fail: ...``, ``baseline`` (latency only), ``measured``
             (no labelled images were given), ``not run here: ...`` or ``error: ...``.
     """
@@ -61,6 +63,21 @@ class Row(msgspec.Struct, frozen=True):
     p90_high_ms: float | None = None
     p99_low_ms: float | None = None
     p99_high_ms: float | None = None
+    engine_ms: float | None = None
+    images_per_second: dict[int, float] = {}
+    energy_mj: float | None = None
+    device_memory_mib: float | None = None
+
+    @property
+    def engine_share(self) -> float | None:
+        """Of the median latency that is the engine's own by the device's clock; the rest is copies and launches."""
+        return min(1.0, self.engine_ms / self.p50_ms) if self.engine_ms and self.p50_ms else None
+
+    @property
+    def runs_as(self) -> str:
+        """The precision, and where it is not ONNX Runtime's or OpenVINO's CPU the device: ``fp16 on CUDA``."""
+        device = (self.device or "CPU").partition(" on ")[0].removesuffix("ExecutionProvider")
+        return self.precision if device.upper() == "CPU" else f"{self.precision} on {device}"
 
     @property
     def state(self) -> str:

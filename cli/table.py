@@ -36,7 +36,7 @@ def print_table(rows: Sequence[Row], title: str, chosen: str) -> None:
     for row in rows:
         table.add_row(
             f"{row.name} *" if row.name == chosen else row.name,
-            row.precision,
+            row.runs_as,
             f"{row.size_bytes / 1e6:.2f}" if row.size_bytes else "-",
             _number(row.auroc, 4),
             _number(row.auroc_drop, 4),
@@ -54,9 +54,35 @@ def print_table(rows: Sequence[Row], title: str, chosen: str) -> None:
         )
     console = wide_console(165)
     console.print(table)
+    _print_devices(rows, console)
     for row in rows:
         if ":" in row.status:
             console.print(f"{row.name}: {row.status}", soft_wrap=True)
+
+
+def _print_devices(rows: Sequence[Row], console: Console) -> None:
+    """Of the forms on a GPU or another accelerator: the engine's share of the latency, throughput, energy, memory."""
+    measured = [row for row in rows if row.images_per_second]
+    if not measured:
+        return
+    sizes = sorted({size for row in measured for size in row.images_per_second})
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("on an accelerator", no_wrap=True)
+    rates = (f"images/s x{size}" for size in sizes)
+    for name in ("p99 ms", "engine ms", "share", *rates, "mJ", "MiB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in measured:
+        share = row.engine_share
+        table.add_row(
+            row.name,
+            _number(row.p99_ms, 2),
+            _number(row.engine_ms, 3),
+            "-" if share is None else f"{share:.0%}",
+            *(_number(row.images_per_second.get(size), 0) for size in sizes),
+            _number(row.energy_mj, 1),
+            _number(row.device_memory_mib, 0),
+        )
+    console.print(table)
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +22,19 @@ class FakeEngine:
 
     The model is JSON: ``logits`` (one value a class), and optionally ``fail``: ``load`` and ``run`` raise, ``crash``
     kills the process at the first run, ``hang`` sleeps there, ``nan`` answers none; ``print`` writes to stdout. With
-    ``wait``, the path of a file, every run waits for as long as that file exists.
+    ``wait``, the path of a file, every run waits for as long as that file exists. ``most`` is the largest batch that
+    fits; with ``engine_ms`` it says that this is what it took itself, as engines on a GPU do.
     """
 
     def __init__(self, model: dict[str, object], executed: Executed) -> None:
         self._logits = np.asarray(model["logits"], dtype=np.float32)
         self._fail = model.get("fail")
         self._wait = Path(str(model.get("wait", "")))
+        self._most = int(str(model.get("most", 1000)))
         self.executed = executed
+        if "engine_ms" in model:
+            part = SimpleNamespace(engine=model["engine_ms"])
+            self.parts = lambda batch, runs: [part] * runs
 
     def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(N, C, H, W) to the told logits, (N, classes)."""
@@ -36,6 +42,8 @@ class FakeEngine:
             os.abort()
         if self._fail == "hang":
             time.sleep(3600)
+        if len(batch) > self._most:
+            raise EngineError("not enough memory of the fake device is free")
         if self._fail == "run":
             raise EngineError("the fake engine was told to fail")
         if self._fail == "print":

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...runtime.errors import missing_package
 from ..evidence import Evidence, Flip
-from . import evidence_tables, figures, int8_tables, network_tables, pareto, search_tables, words
+from . import device_tables, evidence_tables, figures, int8_tables, network_tables, pareto, search_tables, words
 from .headline import changed_answers, key_figures, marked_name, reasons, settling, standing, subject
 from .limits import limits
 from .loss_tables import class_tables, group_table
@@ -109,6 +109,7 @@ def _context(report: Report) -> dict[str, Any]:
         "nouns": words.plural(words.noun(report.decision)),
         "sections": _sections(report),
         "intervals": latency_note(report),
+        "device_said": device_tables.device_note(report),
         "taken_out": network_tables.TAKEN_OUT,
         "tried": search_tables.TRIED,
         "search": search_tables.search_words(report),
@@ -135,6 +136,7 @@ def _context(report: Report) -> dict[str, Any]:
     tables: dict[str, Any] = {
         "variants": variant_table(report),
         "latency": latency_table(report),
+        "devices": device_tables.device_table(report),
         "networks": network_tables.network_table(report),
         "rounds": network_tables.round_table(report),
         "trials": search_tables.trial_table(report),

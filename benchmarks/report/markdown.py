@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ..evidence import Evidence
-from . import evidence_tables, int8_tables, network_tables, search_tables
+from . import device_tables, evidence_tables, int8_tables, network_tables, search_tables
 from .headline import KeyFigure, changed_answers, key_figures, reasons, settling, standing, subject
 from .limits import limits
 from .loss_tables import class_tables, group_table
@@ -76,7 +76,7 @@ def render_markdown(report: Report) -> str:
     if evidence is not None and report.decision.kind != "multiclass":
         parts.append(text_table(evidence_tables.operating_table(report, evidence)))
     parts += [text_table(operating_variants(report)), "## Speed", text_table(latency_table(report))]
-    parts.append(latency_note(report))
+    parts += [latency_note(report), text_table(device_tables.device_table(report)), device_tables.device_note(report)]
     parts += [*_networks(report), *_search(report), *_found(report), *_other_cpus(report)]
     if evidence is not None:
         parts += _changed(report, evidence, evidence_tables.FLIPS_SHOWN)
@@ -102,7 +102,7 @@ def render_markdown(report: Report) -> str:
 def text_table(table: Table) -> str:
     """A Markdown table under its caption, padded so that it reads as one in a terminal; drawings are left out."""
     if not table.rows:
-        return table.empty
+        return escaped(table.empty)
     shown = [place for place, column in enumerate(table.columns) if not column.drawn or _has_text(table, place)]
     words = [table.columns[place].words or number == 0 for number, place in enumerate(shown)]
     head = [escaped(table.columns[place].title) for place in shown]

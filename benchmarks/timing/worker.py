@@ -78,6 +78,10 @@ class Worker:
         """Milliseconds of single runs on one batch of that shape, for so long and at least so many times."""
         return self._ask(do="time", shape=list(shape), seconds=seconds, least=least)["ms"]
 
+    def engine_times(self, shape: Sequence[int], runs: int) -> list[float]:
+        """Milliseconds of the engine alone, by its device's clock, copies left out; empty where it cannot tell."""
+        return self._ask(do="engine_times", shape=list(shape), runs=runs)["ms"]
+
     def __enter__(self) -> Self:
         return self
 
@@ -123,7 +127,11 @@ class Worker:
 
 
 def _model(engine: Engine) -> Handlers:
-    return {"run": partial(_run, engine), "time": partial(_time, engine)}
+    return {
+        "run": partial(_run, engine),
+        "time": partial(_time, engine),
+        "engine_times": partial(_engine_times, engine),
+    }
 
 
 def _run(engine: Engine, rendered: str, preprocessing: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
@@ -133,7 +141,7 @@ def _run(engine: Engine, rendered: str, preprocessing: dict[str, Any], start: in
 
 
 def _time(engine: Engine, shape: Sequence[int], seconds: float, least: int) -> dict[str, Any]:
-    batch = np.random.default_rng(0).standard_normal(tuple(shape), dtype=np.float32)
+    batch = _noise(shape)
     engine.run(batch)
     taken: list[float] = []
     end = time.perf_counter() + seconds
@@ -142,6 +150,16 @@ def _time(engine: Engine, shape: Sequence[int], seconds: float, least: int) -> d
         engine.run(batch)
         taken.append((time.perf_counter_ns() - start) / 1e6)
     return {"ms": taken}
+
+
+def _engine_times(engine: Engine, shape: Sequence[int], runs: int) -> dict[str, Any]:
+    # Of the engines that can: parts(batch, runs), each with ``engine``, in milliseconds.
+    parts = getattr(engine, "parts", None)
+    return {"ms": [each.engine for each in parts(_noise(shape), runs)] if parts else []}
+
+
+def _noise(shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal(tuple(shape), dtype=np.float32)
 
 
 def serve(open_model: Callable[[Engine], Handlers] = _model) -> None:
