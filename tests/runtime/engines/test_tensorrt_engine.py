@@ -16,7 +16,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from small_models import write_gpu_bundle
 
+from medcompress.runtime.bundle import Variant, open_bundle
 from medcompress.runtime.engines import load_engine
 from medcompress.runtime.engines.tensorrt_layers import layers_of, precision_of
 from medcompress.runtime.errors import EngineAbsent
@@ -72,6 +74,14 @@ def test_without_a_gpu_it_is_absent_and_says_why(tmp_path: Path) -> None:
     with pytest.raises(EngineAbsent, match="NVIDIA GPU") as caught:
         load_engine("tensorrt", [tmp_path / "model.onnx"], "fp16", 1)
     assert why_no_gpu() in str(caught.value)
+
+
+def test_a_bundle_brings_onnx_and_never_a_plan(tmp_path: Path) -> None:
+    manifest = open_bundle(write_gpu_bundle(tmp_path / "bundle")).manifest
+    for engine in ("tensorrt", "onnxruntime-tensorrt"):
+        variant = Variant(manifest.chosen, engine, "int8", ("tensorrt-int8.plan",))
+        with pytest.raises(ValueError, match=f"not of a form {engine} opens"):
+            msgspec.structs.replace(manifest, files={}, variants=(variant, manifest.variants[1]))
 
 
 @pytest.mark.parametrize(
