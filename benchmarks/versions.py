@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 _RECORDED = ("numpy", "scipy", "scikit-learn", "pillow", "torch", "timm", "torchvision", "onnx", "onnxruntime")
-_ENGINES = ("openvino", "nncf", "tensorrt")
+_ENGINES = ("onnxruntime-gpu", "openvino", "nncf", "tensorrt")
 
 
 def versions() -> dict[str, str]:

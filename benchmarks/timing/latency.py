@@ -42,7 +42,7 @@ class Latency(msgspec.Struct, frozen=True):
 
 
 def measure(
-    workers: Mapping[str, Worker], shape: Sequence[int], rounds: Iterable[int] = range(ROUNDS)
+    workers: Mapping[str, Worker], shape: Sequence[int], rounds: Iterable[int] = range(ROUNDS), batch: int = 1
 ) -> dict[str, Latency | EngineError]:
     """Time all workers in turn, round after round, so that a slow minute of the machine meets all of them alike.
 
@@ -53,6 +53,7 @@ def measure(
         workers: name -> a worker with its model loaded.
         shape: of one input, (channels, height, width).
         rounds: one pass over all workers each; an iterable, so that a caller can show progress.
+        batch: inputs of one inference.
     """
     taken: dict[str, list[float]] = {name: [] for name in workers}
     failed: dict[str, EngineError] = {}
@@ -61,7 +62,7 @@ def measure(
             if name in failed:
                 continue
             try:
-                taken[name] += worker.time((1, *shape), SECONDS, LEAST_RUNS)
+                taken[name] += worker.time((batch, *shape), SECONDS, LEAST_RUNS)
             except EngineError as error:
                 failed[name] = error
     return {name: failed.get(name) or latency_of(ms) for name, ms in taken.items()}
