@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .documents import as_json_option, print_json
+from .documents import as_json_option, print_json, signature_words
 
 if TYPE_CHECKING:
     from ..runtime.doctor import Diagnosis, Examined, Form
@@ -21,8 +21,11 @@ _LABEL = 13
 @click.command("doctor")
 @click.argument("bundles", metavar="[BUNDLE]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--threads", type=click.IntRange(1, 256), help="For one inference; by default what was measured.")
+@click.option(
+    "--trust", type=click.Path(path_type=Path), help="Public key, or folder of keys, they must be signed with."
+)
 @as_json_option
-def command(bundles: tuple[Path, ...], threads: int | None, as_json: bool) -> int:
+def command(bundles: tuple[Path, ...], threads: int | None, trust: Path | None, as_json: bool) -> int:
     """Say what this machine is, which variants of BUNDLEs run on it and how fast, what is wrong and how to mend it.
 
     Each variant is tried and timed in a process of its own, some seconds a bundle; the fastest is remembered for this
@@ -32,7 +35,7 @@ def command(bundles: tuple[Path, ...], threads: int | None, as_json: bool) -> in
     """
     from ..runtime.doctor import diagnose
 
-    found = diagnose(bundles, threads)
+    found = diagnose(bundles, threads, trust)
     if as_json:
         print_json(found)
     else:
@@ -94,6 +97,7 @@ def _print_bundle(bundle: Examined) -> None:
         return
     _line("verdict", f"{bundle.verdict.upper()}, made {bundle.created[:10]} on {bundle.made_on or 'an unknown CPU'}")
     _line("identity", bundle.identity[:16])
+    _line("signature", signature_words(bundle.signer, bundle.signatures))
     _line("files", f"{bundle.files - len(bundle.damaged)} of {bundle.files} as they were written")
     levels = bundle.pixel_error
     _line("pixels", "as where it was made" if not levels else f"off by {levels} grey levels at most")
@@ -111,10 +115,14 @@ def _print_form(form: Form, width: int, used: bool) -> None:
     figures = [_number(form.here_ms, 2), _number(form.made_ms, 2), _number(form.golden_error, 5)]
     row = f"  {'*' if used else ' '} {form.name:{width}}  " + "  ".join(f"{figure:>8}" for figure in figures)
     ran = form.executed
-    click.secho(row + (f"   {ran.precision}, {ran.device.removesuffix('ExecutionProvider')}" if ran else ""), bold=used)
+    click.secho(row + (f"   {ran.precision}, {ran.device.replace('ExecutionProvider', '')}" if ran else ""), bold=used)
     if not form.ok:
         why = "damaged: see below" if form.damaged else form.status
         click.echo(textwrap.fill(why, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6))
+    elif form.heat not in ("", "ok"):
+        click.echo(
+            textwrap.fill(f"no heat maps: {form.heat}", _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        )
 
 
 def _print_problems(found: Diagnosis) -> None:

@@ -48,7 +48,10 @@ def command(
     heat: Path | None,
     as_json: bool,
 ) -> int:
-    """Answer for IMAGES with BUNDLE. An image that is refused does not keep the others from an answer; exit code 2."""
+    """Answer for IMAGES with BUNDLE. An image that is refused does not keep the others from an answer; exit code 2.
+
+    Where this machine makes no heat maps, --heat says why beside the answer, and ends with exit code 3.
+    """
     import warnings
 
     from ..runtime.errors import ImageError
@@ -67,7 +70,7 @@ def command(
     ran = predictor.executed
     name = predictor.variant.name
     click.echo(f"{name}: {ran.engine} on {ran.device} in {ran.precision}, {ran.threads} thread(s)", err=True)
-    results = []
+    results, unexplained = [], False
     for image in images:
         try:
             found = write_dicom(dicom_out, image, predictor) if dicom_out else None
@@ -78,8 +81,19 @@ def command(
             results.append(Answer(str(image), error=str(error)))
             click.echo(f"error: {error}", err=True)
             continue
+        if found.unexplained:
+            click.echo(f"warning: {image}: no heat map: {found.unexplained}", err=True)
+        unexplained |= bool(heat and found.unexplained)
         results.append(
-            Answer(str(image), found.label, found.labels, found.probabilities, found.time_ms, cautions=found.cautions)
+            Answer(
+                input=str(image),
+                label=found.label,
+                labels=found.labels,
+                probabilities=found.probabilities,
+                time_ms=found.time_ms,
+                cautions=found.cautions,
+                unexplained=found.unexplained,
+            )
         )
         if not as_json:
             answer = ", ".join(found.labels) or "no finding"
@@ -89,7 +103,9 @@ def command(
             click.echo(f"caution: {image}: {caution}", err=True)
     if as_json:
         print_json(Predicted(str(bundle), name, ran, predictor.setbacks, tuple(results)))
-    return 2 if any(result.error for result in results) else 0
+    if any(result.error for result in results):
+        return 2
+    return 3 if unexplained else 0
 
 
 def prepare_folder(folder: Path, images: tuple[Path, ...]) -> None:
@@ -148,7 +164,7 @@ def prepare_heat(folder: Path, images: tuple[Path, ...]) -> None:
 
 
 def write_heat(folder: Path, image: Path, predictor: Predictor) -> Prediction:
-    """The answer, and the image under its heat map as ``NAME-heat.png``.
+    """The answer, and the image under its heat map as ``NAME-heat.png`` where one can be made.
 
     Raises: see :meth:`medcompress.runtime.predictor.Predictor.predict`; also:
         MachineError: the picture cannot be written.
@@ -160,7 +176,8 @@ def write_heat(folder: Path, image: Path, predictor: Predictor) -> Prediction:
     from ..runtime.records import write_whole
 
     found = predictor.predict(image, explain=True)
-    assert found.heat is not None
+    if found.heat is None:
+        return found
     picture = BytesIO()
     overlay(predictor.bundle.manifest.preprocessing.render(image), found.heat).save(picture, "PNG")
     path = folder / f"{image.stem}-heat.png"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .documents import as_json_option, print_json
+from .documents import as_json_option, print_json, signature_words
 
 
 @click.command("verify")
@@ -15,14 +15,14 @@ from .documents import as_json_option, print_json
 @click.option("--trust", type=click.Path(path_type=Path), help="Public key, or folder of keys, it must be signed with.")
 @as_json_option
 def command(bundle: Path, threads: int | None, trust: Path | None, as_json: bool) -> int:
-    """Check every file of BUNDLE, and every variant against its golden vectors on this machine.
+    """Check every file of BUNDLE, its signature where a key is trusted, and every variant on this machine.
+
+    Each variant is held against its golden vectors, and its heat maps against the golden ones, in a process of its own.
 
     Exit codes: 0 some variant runs faithfully here, 2 the bundle is damaged, 3 no variant does. Of a damaged bundle
     it says which variants still run: these answer in place of the damaged ones.
     """
-    import os
-
-    from ..runtime.bundle import TRUST, open_bundle
+    from ..runtime.bundle import open_bundle
     from ..runtime.selftest import self_test
 
     found = self_test(open_bundle(bundle, trust=trust), threads)
@@ -33,8 +33,7 @@ def command(bundle: Path, threads: int | None, trust: Path | None, as_json: bool
         click.echo(f"{bundle}: {whole} of {found.files} files as they were written, identity {found.identity[:16]}")
         for damage in found.damaged:
             click.echo(f"damaged: {damage}")
-        if trust or os.environ.get(TRUST):
-            click.echo("signed with a key that is trusted here")
+        click.echo(signature_words(found.signer, found.signatures))
         click.echo(f"this machine: {found.cpu.model}, {found.cpu.kind} ({', '.join(found.cpu.features)})")
         click.echo(f"preprocessing: off by {found.pixel_error} grey levels at most")
         for check in found.variants:
@@ -42,6 +41,9 @@ def command(bundle: Path, threads: int | None, trust: Path | None, as_json: bool
             how = f", {ran.engine} on {ran.device} in {ran.precision}, {ran.threads} thread(s)" if ran else ""
             error = "" if check.golden_error is None else f", golden error {check.golden_error:.5f}"
             click.echo(f"{'*' if check.name == found.runs else ' '} {check.name}: {check.status}{error}{how}")
+            if check.heat:
+                off = "" if check.heat_error is None else f", off by {check.heat_error:.5f}"
+                click.echo(f"    heat maps: {check.heat}{off}")
         click.echo(f"runs here: {found.runs or 'none'}")
     if found.damaged:
         return 2

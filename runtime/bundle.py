@@ -20,17 +20,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from .errors import BundleError
+from . import listed_files
+from .errors import BundleError, first_line
 from .manifest import READ, SCHEMA, Calibration, Explanation, FileEntry, Manifest, Variant
-from .plain_files import keeps_weights_elsewhere, mark, open_plain, read_plain
+from .plain_files import read_plain
 from .records import from_json
 
 # The records are :mod:`medcompress.runtime.manifest`'s, and known here too: a bundle is opened for them.
@@ -74,55 +74,33 @@ class _Versioned(msgspec.Struct):
 
 
 class Bundle(msgspec.Struct, frozen=True):
-    """An opened bundle: its folder, its manifest, and the manifest's own sha256, which identifies it."""
+    """An opened bundle: its folder, its manifest, and the manifest's own sha256, which identifies it.
+
+    Attributes:
+        signer: name of the trusted key it was found signed with; empty where no key was asked for.
+    """
 
     folder: Path
     manifest: Manifest
     identity: str
+    signer: str = ""
 
     def check(self, name: str) -> Path:
-        """The path of a listed file, after its size and sha256 were checked.
+        """The path of a listed file, after its size and sha256 were checked; to be opened, see :meth:`checked`.
 
         Raises:
             BundleError: not listed, missing, a link, or changed since the bundle was written.
         """
-        path, _ = self._look(name)
-        self._refuse_weights_elsewhere([path])
-        return path
+        return listed_files.check(self.folder, name, self._entry(name))
 
-    @contextmanager
-    def checked(self, names: Sequence[str]) -> Iterator[list[Path]]:
+    def checked(self, names: Sequence[str]) -> AbstractContextManager[list[Path]]:
         """The paths of listed files, for others to open inside the block.
 
         Raises:
             BundleError: as :meth:`check`; and at the end of the block, where a file was written to or exchanged
                 between its hash and that end: what was opened is then not to be used.
         """
-        before = [self._look(name) for name in names]
-        paths = [path for path, _ in before]
-        found: list[Exception] = []
-        # While an engine loads: 9 ms of a ResNet-50 in INT8 on one core, and none on two.
-        search = threading.Thread(target=_kept, args=(found, self._refuse_weights_elsewhere, paths))
-        search.start()
-        try:
-            yield paths
-        finally:
-            # What the engine made of such a file, its own refusal too, counts for nothing.
-            search.join()
-            self._refuse_changed(before, found)
-
-    @staticmethod
-    def _refuse_changed(before: Sequence[tuple[Path, tuple[int, ...]]], found: Sequence[Exception]) -> None:
-        if found:
-            raise found[0]
-        for path, seen in before:
-            try:
-                with open_plain(path) as file:
-                    now = mark(file)
-            except OSError as error:
-                raise BundleError(f"{path}: was taken away while it was opened ({error.strerror})") from error
-            if now != seen:
-                raise BundleError(f"{path}: was changed while it was opened; let nobody write to a bundle in use")
+        return listed_files.checked(self.folder, [(name, self._entry(name)) for name in names])
 
     def read(self, name: str, most: int) -> bytes:
         """The bytes of a listed file: those that were hashed, whoever writes to it meanwhile.
@@ -131,56 +109,15 @@ class Bundle(msgspec.Struct, frozen=True):
             BundleError: as :meth:`check`, or longer than ``most`` bytes.
         """
         entry = self._entry(name)
-        path = self.folder / name
-        self._refuse_links(name)
         if entry.size > most:
-            raise BundleError(f"{path}: is larger than {most} bytes, which none made by medcompress is")
-        try:
-            data = read_plain(path, entry.size)
-        except OSError as error:
-            raise BundleError(f"{path}: cannot be read ({error.strerror}); copy the bundle again") from error
-        if hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise BundleError(f"{path}: was changed after the bundle was written; copy the bundle again")
-        return data
-
-    def _look(self, name: str) -> tuple[Path, tuple[int, ...]]:
-        """A checked file's path, and how it looked while it was hashed."""
-        entry = self._entry(name)
-        path = self.folder / name
-        self._refuse_links(name)
-        try:
-            with open_plain(path) as file:
-                seen = mark(file)
-                if os.fstat(file.fileno()).st_size != entry.size:
-                    raise BundleError(f"{path}: has another size than was written; copy the bundle again")
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise BundleError(f"{path}: cannot be read ({error.strerror}); copy the bundle again") from error
-        if digest != entry.sha256:
-            raise BundleError(f"{path}: was changed after the bundle was written; copy the bundle again")
-        return path, seen
-
-    @staticmethod
-    def _refuse_weights_elsewhere(paths: Sequence[Path]) -> None:
-        for path in paths:
-            try:
-                elsewhere = path.suffix == ".onnx" and keeps_weights_elsewhere(path)
-            except OSError as error:
-                raise BundleError(f"{path}: cannot be read ({error.strerror}); copy the bundle again") from error
-            if elsewhere:
-                raise BundleError(f"{path}: keeps weights in other files, which no hash covers; make the bundle again")
+            raise BundleError(f"{self.folder / name}: is larger than {most} bytes, which none made by medcompress is")
+        return listed_files.read(self.folder, name, entry)
 
     def _entry(self, name: str) -> FileEntry:
         entry = self.manifest.files.get(name)
         if entry is None:
             raise BundleError(f"{self.folder}: {name} is not listed in its manifest")
         return entry
-
-    def _refuse_links(self, name: str) -> None:
-        # A link could lead to a file that is swapped after it was checked, or outside the bundle.
-        path = self.folder / name
-        if any(part.is_symlink() for part in (path, *path.parents[: name.count("/")])):
-            raise BundleError(f"{path}: is a link; a bundle holds plain files only, copy it again")
 
     def check_files(self) -> None:
         """Hash every file.
@@ -213,11 +150,12 @@ def open_bundle(folder: str | Path, *, trust: str | Path | None = None) -> Bundl
     folder = Path(folder)
     data = read_manifest(folder)
     trust = trust or os.environ.get(TRUST)
-    if trust:
-        from .signing import check_signature
+    if not trust:
+        return parse_manifest(folder, data)
+    from .signing import check_signature
 
-        check_signature(folder, data, Path(trust))
-    return parse_manifest(folder, data)
+    signer = check_signature(folder, data, Path(trust))
+    return msgspec.structs.replace(parse_manifest(folder, data), signer=signer)
 
 
 def read_manifest(folder: Path) -> bytes:
@@ -253,18 +191,11 @@ def parse_manifest(folder: Path, data: bytes) -> Bundle:
         json.loads(data, object_pairs_hook=_refuse_twice)
     except ValueError as error:
         raise BundleError(
-            f"{path}: {error}, and another reader may take the other one; make the bundle again"
+            f"{path}: {first_line(error)}, and another reader may take the other one; make the bundle again"
         ) from error
     if not manifest.files:
         raise BundleError(f"{path}: lists no files; the bundle was not finished, make it again")
     return Bundle(folder, manifest, hashlib.sha256(data).hexdigest())
-
-
-def _kept(found: list[Exception], check: Callable[[Sequence[Path]], None], paths: Sequence[Path]) -> None:
-    try:
-        check(paths)
-    except Exception as error:  # raised again by the thread that waits
-        found.append(error)
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:

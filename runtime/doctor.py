@@ -14,6 +14,7 @@ from .machine import Machine, this_machine
 from .placement import in_order, remember, remembered
 from .remedies import Problem, of_bundle, of_damage, of_machine
 from .selftest import damaged_files
+from .signing import signatures_of
 from .trial import Trial, measure
 
 
@@ -25,6 +26,7 @@ class Form(msgspec.Struct, frozen=True):
         golden_error: largest logit difference over all golden vectors, as a share of the largest logit.
         here_ms, made_ms: median of one inference, batch 1, here and where the bundle was made.
         damaged: one of its files is missing or was changed.
+        heat, heat_error: of its heat maps, see :class:`medcompress.runtime.checks.VariantCheck`.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Form(msgspec.Struct, frozen=True):
     made_ms: float | None
     executed: Executed | None
     damaged: bool
+    heat: str = ""
+    heat_error: float | None = None
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -47,6 +51,8 @@ class Examined(msgspec.Struct, frozen=True):
         damaged: what is wrong with files that are not as they were written.
         used: the variant that answers here, or None.
         remembered: the order found was kept for the next start.
+        signer: name of the trusted key it is signed with; empty where no key is trusted here.
+        signatures: names of the keys it claims to be signed with.
     """
 
     bundle: str
@@ -63,6 +69,8 @@ class Examined(msgspec.Struct, frozen=True):
     forms: tuple[Form, ...] = ()
     used: str | None = None
     remembered: bool = False
+    signer: str = ""
+    signatures: tuple[str, ...] = ()
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -81,17 +89,18 @@ class Diagnosis(msgspec.Struct, frozen=True):
         return 0 if runs else 3
 
 
-def diagnose(folders: tuple[Path, ...], threads: int | None = None) -> Diagnosis:
+def diagnose(folders: tuple[Path, ...], threads: int | None = None, trust: str | Path | None = None) -> Diagnosis:
     """Look at this machine, and at each bundle: every file, and every variant tried and timed in its own process.
 
-    What is found to be the fastest is remembered for this machine, and is what answers from now on.
+    What is found to be the fastest is remembered for this machine, and is what answers from now on. ``trust``: see
+    :func:`medcompress.runtime.bundle.open_bundle`.
     """
     machine = this_machine()
     problems = of_machine(machine)
     examined = []
     for folder in folders:
         try:
-            bundle = open_bundle(folder)
+            bundle = open_bundle(folder, trust=trust)
             found, wrong = _examine(bundle, threads or bundle.manifest.threads, machine)
         except BundleError as error:
             found, wrong = Examined(str(folder), error=str(error)), [of_damage(str(error))]
@@ -106,7 +115,7 @@ def _examine(bundle: Bundle, threads: int, machine: Machine) -> tuple[Examined, 
     if GOLDEN_FILE in damaged:
         raise BundleError(damaged[GOLDEN_FILE])
     off = pixel_error(read_golden(bundle), manifest.preprocessing)
-    trials = {trial.check.name: trial for trial in measure(bundle, threads)}
+    trials = {trial.check.name: trial for trial in measure(bundle, threads, heat=True)}
     order = in_order(bundle, remember(bundle, threads, tuple(trials.values())))
     forms = tuple(_form(variant, trials[variant.name]) for variant in order)
     made = manifest.lineage.get("cpu", {})
@@ -124,6 +133,8 @@ def _examine(bundle: Bundle, threads: int, machine: Machine) -> tuple[Examined, 
         forms=forms,
         used=next((form.name for form in forms if form.ok), None) if off <= PIXEL_TOLERANCE else None,
         remembered=remembered(bundle, threads) is not None and not any(form.damaged for form in forms),
+        signer=bundle.signer,
+        signatures=signatures_of(bundle.folder),
     )
     return found, of_bundle(bundle, found, machine)
 
@@ -132,5 +143,14 @@ def _form(variant: Variant, trial: Trial) -> Form:
     check = trial.check
     made = variant.figures.get("p50_ms")
     return Form(
-        check.name, check.ok, check.status, check.golden_error, trial.p50_ms, made, check.executed, check.damaged
+        name=check.name,
+        ok=check.ok,
+        status=check.status,
+        golden_error=check.golden_error,
+        here_ms=trial.p50_ms,
+        made_ms=made,
+        executed=check.executed,
+        damaged=check.damaged,
+        heat=check.heat,
+        heat_error=check.heat_error,
     )

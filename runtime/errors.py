@@ -88,8 +88,12 @@ def is_full_disk(error: Exception) -> bool:
 
 
 def first_line(error: BaseException, most: int = 200) -> str:
-    """What another library's error says, in one line of at most so many characters; its kind where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+    """What another library's error says, in one line of at most so many characters; its kind where it says nothing.
+
+    It may hold what a file says: nothing of that draws on a terminal.
+    """
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+    return "".join(each if each.isprintable() else "?" for each in line)
 
 
 def missing_package(package: str, extra: str) -> MachineError:

@@ -8,7 +8,6 @@ class, coarsely; it is no segmentation, and no proof that the answer is right.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -19,14 +18,13 @@ import numpy.typing as npt
 from .decision import Decision
 from .engines import Engine, load_engine
 from .errors import EngineError, InputError
-from .golden import Golden, read_golden
+from .golden import Golden
 
 if TYPE_CHECKING:
-    from .bundle import Bundle, Variant
-    from .variants import Running
+    from .bundle import Bundle, Manifest, Variant
 
 # How far a machine's golden maps may be off from those of the build machine, as a share of the largest value.
-TOLERANCE = {"fp32": 0.01, "bf16": 0.1, "int8": 0.1, "int8-bf16": 0.1}
+TOLERANCE = {"fp32": 0.01, "tf32": 0.1, "bf16": 0.1, "fp16": 0.1, "int8": 0.1, "int8-bf16": 0.1, "int8-fp16": 0.1}
 # How far a heat map of the FP32 reference may be off from torch's, on its scale of 0 to 1.
 PARITY = 0.01
 
@@ -39,12 +37,15 @@ class Explainer:
     Attributes:
         faithful: its answers to the golden inputs are those of the variant alone, bit by bit; so it may answer in its
             place, and an explained answer costs one run and not two.
+        golden_error: largest difference from the golden maps, as a share of the largest value; see
+            :func:`load_explainer`.
     """
 
     def __init__(
         self, engine: Engine, weigh: Callable[[Sequence[_Floats]], _Floats], classes: int, *, faithful: bool = True
     ) -> None:
         self.faithful = faithful
+        self.golden_error = 0.0
         self._engine = engine
         self._weigh = weigh
         self._classes = np.eye(classes, dtype=np.float32)
@@ -77,38 +78,6 @@ class Explainer:
         self._engine.close()
 
 
-class Explainers:
-    """What explains the answers of the variant that runs: loaded when it is first asked for."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle = bundle
-        self._loaded: tuple[Running, Explainer] | None = None
-        self._loading = threading.Lock()
-
-    def of(self, running: Running) -> Explainer:
-        """Of a variant that runs.
-
-        Raises: see :func:`load_explainer`.
-        """
-        with self._loading:
-            if self._loaded is None or self._loaded[0] is not running:
-                golden = read_golden(self._bundle)
-                explainer = load_explainer(self._bundle, golden, running.variant, running.engine)
-                self._free()
-                self._loaded = running, explainer
-            return self._loaded[1]
-
-    def close(self) -> None:
-        """Free what was loaded."""
-        with self._loading:
-            self._free()
-
-    def _free(self) -> None:
-        if self._loaded is not None:
-            self._loaded[1].close()
-            self._loaded = None
-
-
 def load_explainer(bundle: Bundle, golden: Golden, variant: Variant, plain: Engine) -> Explainer:
     """Load what explains a variant's answers, and hold it against the golden vectors.
 
@@ -124,20 +93,18 @@ def load_explainer(bundle: Bundle, golden: Golden, variant: Variant, plain: Engi
 
     manifest = bundle.manifest
     if variant.explanation is None:
-        raise InputError(
-            f"this bundle holds no explanation of {variant.name}; make it again with: medcompress optimize"
-        )
-    files = [bundle.check(name) for name in variant.files]
-    weigh = load_graph(bundle.check(variant.explanation.graph))
+        raise _unexplained(variant)
     tensors = variant.explanation.tensors
-    engine = load_engine(variant.engine, files, variant.precision, plain.executed.threads, tensors)
+    with bundle.checked(variant.listed) as (*files, graph):
+        weigh = load_graph(graph)
+        engine = load_engine(variant.engine, files, variant.precision, plain.executed.threads, tensors)
     explainer = Explainer(engine, weigh, len(manifest.decision.classes))
     try:
         batch = np.stack([manifest.preprocessing.normalize(pixels) for pixels in golden.inputs])
         logits, _ = explainer.run(batch)
         explainer.faithful = bool(np.array_equal(logits, plain.run(batch)))
-        error = heat_error(explainer, golden, variant, batch)
-    except EngineError:
+        error = explainer.golden_error = heat_error(explainer, golden, variant, batch)
+    except BaseException:
         engine.close()
         raise
     if not error <= TOLERANCE[variant.precision]:
@@ -147,6 +114,20 @@ def load_explainer(bundle: Bundle, golden: Golden, variant: Variant, plain: Engi
             f"{TOLERANCE[variant.precision]} is allowed"
         )
     return explainer
+
+
+def require_explanations(manifest: Manifest, variant: Variant) -> None:
+    """Refuse where no variant of a bundle can be explained; ``variant`` is named.
+
+    Raises:
+        InputError: none can be.
+    """
+    if not any(each.explanation for each in manifest.variants):
+        raise _unexplained(variant)
+
+
+def _unexplained(variant: Variant) -> InputError:
+    return InputError(f"this bundle holds no explanation of {variant.name}; make it again with: medcompress optimize")
 
 
 def heat_error(explainer: Explainer, golden: Golden, variant: Variant, batch: _Floats) -> float:

@@ -24,6 +24,7 @@ class Prediction(msgspec.Struct, frozen=True):
         heat: where asked for: what spoke for ``explained``, float32 (H, W) of the image as it was rendered, 0..1, 1 its
             own strongest place; all 0 where nothing did. See :mod:`medcompress.runtime.explanation`.
         explained: the class answered, of several findings the likeliest, found or not.
+        unexplained: why there is no heat map, where one was asked for.
     """
 
     label: str | None
@@ -35,3 +36,4 @@ class Prediction(msgspec.Struct, frozen=True):
     heat: npt.NDArray[np.float32] | None = None
     explained: str | None = None
     reasons: tuple[Reason, ...] = ()
+    unexplained: str = ""

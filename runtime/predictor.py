@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from .answering import add_heat, answer_batch
 from .bundle import GUARD_FILE, Bundle, Variant, open_bundle
 from .engines import Executed
 from .errors import EngineError, ImageRefused
-from .explanation import Explainer, Explainers, explained_class, heat_map
+from .explainers import Asked, Explainers
+from .explanation import require_explanations
 from .golden import PIXEL_TOLERANCE, Golden, pixel_error, read_golden
 from .guard import MAX_BYTES, Learned, Policy, read_learned
 from .images import ImageSource, reasons_of
@@ -69,12 +69,13 @@ class Predictor:
 
         Args:
             explain: with a heat map. The first one takes longer: what makes it is loaded, and held against the golden
-                vectors. The answer is the same as without.
+                vectors. The answer is the same as without; where no heat map can be made on this machine it comes
+                without one, and ``unexplained`` says why.
 
         Raises:
             ImageError: the image is refused.
-            InputError: the bundle holds no explanation.
-            EngineError: the heat maps of this machine are not those of the build machine.
+            InputError: a heat map was asked for, and the bundle holds no explanation.
+            EngineError: the variant fails, and no other could take over.
         """
         return self._predict_chunk([source], explain)[0]
 
@@ -101,9 +102,10 @@ class Predictor:
         return golden_error(self.bundle, golden, running.variant, running.engine, count=1)
 
     def self_test(self) -> SelfTest:
-        """Check every file, the preprocessing, and every variant against all its golden vectors.
+        """Check every file, the preprocessing, and every variant against all its golden vectors and heat maps.
 
-        What fails is set aside; where it is the one that runs, the next takes its place.
+        The variants are tried in a process of their own, the one that runs by its own engine too. What fails is set
+        aside; where it is the one that runs, the next takes its place.
 
         Raises:
             BundleError: the manifest or the golden vectors are damaged, or the bundle is another by now.
@@ -113,7 +115,7 @@ class Predictor:
 
         running = self._variants.running
         threads = running.engine.executed.threads
-        found = self_test(self.bundle, threads)
+        found = self_test(self.bundle, threads, running)
         for check in found.variants:
             if check.name != running.variant.name and not check.ok:
                 self._variants.set_aside(check.name, check.status)
@@ -141,50 +143,27 @@ class Predictor:
             prepared_ms.append((time.perf_counter() - start) * 1e3)
         batch = tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
         running = self._variants.running
-        explainer = self._explainers.of(running) if explain else None
-        start = time.perf_counter()
+        if explain and running.variant.explanation is None:
+            require_explanations(manifest, running.variant)
         try:
-            logits, maps = _run(running, explainer, batch)
+            logits, asked, engine_ms = self._run(running, batch, explain)
         except EngineError as error:
             running = self._take_over(running, error)
-            explainer = self._explainers.of(running) if explain else None
-            logits, maps = _run(running, explainer, batch)
-        probabilities = manifest.decision.probabilities(logits)
-        answers = manifest.decision.answers(probabilities)
-        engine_ms = (time.perf_counter() - start) * 1e3 / len(sources)
-        predictions = [
-            self._prediction(
-                row,
-                answered,
-                {"preprocess": ms, "engine": engine_ms, "total": ms + engine_ms},
-                running.variant.name,
-                beware,
-            )
-            for row, answered, ms, beware in zip(probabilities, answers, prepared_ms, reasons, strict=True)
-        ]
-        if explainer is None:
-            return predictions
-        return [
-            self._explained(prediction, explainer, maps, place, probabilities[place])
-            for place, prediction in enumerate(predictions)
-        ]
+            logits, asked, engine_ms = self._run(running, batch, explain)
+        found = answer_batch(manifest, logits, running.variant.name, engine_ms, prepared_ms, reasons)
+        return found if asked is None else add_heat(found, asked, manifest, running, self._explainers)
 
-    def _explained(
-        self,
-        prediction: Prediction,
-        explainer: Explainer,
-        maps: list[npt.NDArray[np.float32]],
-        place: int,
-        probabilities: np.ndarray,
-    ) -> Prediction:
-        """With the heat map of the image at ``place`` of the batch."""
-        manifest = self.bundle.manifest
+    def _run(self, running: Running, batch: np.ndarray, explain: bool) -> tuple[np.ndarray, Asked | None, float]:
+        """The raw outputs, what heat maps are made of where these are asked for, and milliseconds."""
+        asked = self._explainers.ask(running, batch) if explain else None
+        if asked is not None and asked.logits is not None:
+            return asked.logits, asked, asked.ms
         start = time.perf_counter()
-        index = explained_class(manifest.decision, probabilities)
-        heat = heat_map(explainer.weigh(maps, place, index), manifest.preprocessing.size)
-        ms = (time.perf_counter() - start) * 1e3
-        times = {**prediction.time_ms, "explain": round(ms, 3), "total": round(prediction.time_ms["total"] + ms, 3)}
-        return msgspec.structs.replace(prediction, heat=heat, explained=manifest.decision.classes[index], time_ms=times)
+        logits = running.engine.run(batch)
+        if not np.isfinite(logits).all():
+            name = running.variant.name
+            raise EngineError(f"variant {name} gave outputs that are not numbers; run: medcompress doctor")
+        return logits, asked, (time.perf_counter() - start) * 1e3 + (asked.ms if asked else 0.0)
 
     def _guarded(self, source: ImageSource, image: Image.Image, pixels: np.ndarray) -> tuple[Reason, ...]:
         """What the guard says of an image that may be answered; see :meth:`predict` for one that may not."""
@@ -205,28 +184,6 @@ class Predictor:
             name = running.variant.name
             warnings.warn(f"{failed.variant.name} failed ({error}); {name} answers now", RuntimeWarning, stacklevel=4)
         return running
-
-    def _prediction(
-        self,
-        row: np.ndarray,
-        answered: np.ndarray,
-        time_ms: dict[str, float],
-        variant: str,
-        reasons: tuple[Reason, ...],
-    ) -> Prediction:
-        classes = self.bundle.manifest.decision.classes
-        labels = tuple(classes[i] for i in np.argsort(-row) if answered[i])
-        probabilities = {name: float(p) for name, p in zip(classes, row, strict=True)}
-        rounded = {name: round(ms, 3) for name, ms in time_ms.items()}
-        return Prediction(
-            label=labels[0] if labels else None,
-            labels=labels,
-            probabilities=probabilities,
-            time_ms=rounded,
-            variant=variant,
-            cautions=tuple(reason.text for reason in reasons),
-            reasons=reasons,
-        )
 
 
 def load(
@@ -280,15 +237,3 @@ def load(
     if manifest.guard and guard != "off":
         learned = read_learned(bundle.read(GUARD_FILE, MAX_BYTES), str(bundle.folder / GUARD_FILE))
     return Predictor(bundle, variants, learned, guard)
-
-
-def _run(
-    running: Running, explainer: Explainer | None, batch: np.ndarray
-) -> tuple[np.ndarray, list[npt.NDArray[np.float32]]]:
-    """The raw outputs, and what heat maps are made of, where they are asked for."""
-    logits, maps = (running.engine.run(batch), []) if explainer is None else explainer.run(batch)
-    if explainer is not None and not explainer.faithful:
-        logits = running.engine.run(batch)
-    if not np.isfinite(logits).all():
-        raise EngineError(f"variant {running.variant.name} gave outputs that are not numbers; run: medcompress doctor")
-    return logits, maps

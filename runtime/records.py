@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from .errors import InputError
+from .errors import InputError, first_line
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ def from_json(data: bytes | str, kind: type[T], name: str, error: type[InputErro
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as why:
-        raise error(f"{name}: is not a valid {kind.__name__} ({why})") from why
+        raise error(f"{name}: is not a valid {kind.__name__} ({first_line(why, 500)})") from why
 
 
 def to_json(record: Any) -> bytes:

@@ -109,12 +109,20 @@ def _of_forms(bundle: Bundle, examined: Examined, machine: Machine) -> list[Prob
         else:
             what = f"{form.name} cannot run: {variant.engine} is not installed, or cannot be loaded"
             found.append(_minor(what, f"pip install 'medcompress[{variant.engine}]'"))
+    for form in examined.forms:
+        if form.ok and form.heat not in ("", "ok"):
+            found.append(_minor(f"{form.name} makes no heat maps here: {form.heat}", _explained_by(bundle, form.name)))
     used = next((form for form in examined.forms if form.name == examined.used), None)
     like = _kind_made_on(bundle) == machine.kind
     if used and like and used.here_ms and used.made_ms and used.here_ms > _SLOW * used.made_ms:
         what = f"{used.name} takes {used.here_ms:.2f} ms here and took {used.made_ms:.2f} where it was made"
         found.append(_minor(what, _faster(machine)))
     return found
+
+
+def _explained_by(bundle: Bundle, name: str) -> str:
+    """Its engine as it was where the golden maps were made; of a damaged graph the file is told apart."""
+    return f"pip install {_pinned(bundle, package_of(bundle.manifest.variant(name).engine))}"
 
 
 def _faster(machine: Machine) -> str:

@@ -134,9 +134,18 @@ def check_signature(folder: Path, manifest: bytes, trust: Path) -> str:
             f"{folder}: its manifest is not the one that was signed with key {stale}; copy the bundle again, or have "
             "it signed again by its maker"
         )
-    others = sorted(path.stem for path in place.glob("*.ed25519"))[:_MAX_KEYS] if place.is_dir() else []
+    others = signatures_of(folder)
     signed = f"is signed with {', '.join(others)} only" if others else "is not signed"
     raise BundleError(f"{folder}: {signed}; trusted here: {', '.join(keys)}; sign it with: medcompress sign")
+
+
+def signatures_of(folder: Path) -> tuple[str, ...]:
+    """Names of the keys whose signatures lie in a bundle; whether they hold, a key tells alone."""
+    place = folder / SIGNATURES
+    if place.is_symlink() or not place.is_dir():
+        return ()
+    named = sorted(path.stem for path in place.glob("*.ed25519"))
+    return tuple(name for name in named if name.isprintable())[:_MAX_KEYS]
 
 
 def read_public_keys(trust: Path) -> dict[str, Ed25519PublicKey]:

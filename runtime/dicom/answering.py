@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from ..bundle import Bundle
-from ..errors import EngineError, ImageError
+from ..errors import ImageError
 from ..images import ImageSource
 from ..prediction import Prediction
 from ..predictor import Predictor
@@ -49,12 +49,8 @@ def predict_explained(predictor: Predictor, source: ImageSource) -> Prediction:
 
     Raises: see :meth:`medcompress.runtime.Predictor.predict`.
     """
-    if predictor.variant.explanation is None:
-        return predictor.predict(source)
-    try:
-        return predictor.predict(source, explain=True)
-    except EngineError:
-        return predictor.predict(source)
+    explain = any(variant.explanation for variant in predictor.bundle.manifest.variants)
+    return predictor.predict(source, explain=explain)
 
 
 def encode_answer(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -12,13 +14,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from medcompress.cli.main import run
 from medcompress.cli.predict import command
 from medcompress.runtime.bundle import MANIFEST, Manifest, open_bundle
-from medcompress.runtime.errors import BundleError, EngineError, InputError
+from medcompress.runtime.errors import EngineError, InputError
 from medcompress.runtime.explanation import PARITY, explained_class, heat_map, weigh_all
 from medcompress.runtime.overlay import overlay
-from medcompress.runtime.predictor import load
+from medcompress.runtime.predictor import Predictor, load
 from medcompress.runtime.records import from_json, to_json
+from medcompress.runtime.selftest import self_test
 
 # Of the largest value of any map.
 INT8_DIFFERENCE = 0.1
@@ -72,24 +76,92 @@ def test_a_bundle_without_explanations_says_so_and_still_answers(bundle: Path, i
         predictor.predict(image, explain=True)
 
 
-def test_a_graph_that_was_changed_is_refused(bundle: Path, image: Path) -> None:
+def test_a_graph_that_was_changed_makes_no_heat_map_and_the_answer_comes_all_the_same(
+    bundle: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     predictor = load(bundle)
     explanation = predictor.variant.explanation
     assert explanation is not None
     graph = bundle / explanation.graph
     graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
-    with pytest.raises(BundleError, match="was changed"):
-        predictor.predict(image, explain=True)
-    assert predictor.predict(image).label  # what needs no heat map goes on
+    _is_unexplained(predictor, image, "was changed")
+    assert run(["predict", str(bundle), str(image), "--heat", str(tmp_path / "heat")]) == 3
+    said = capsys.readouterr()
+    assert image.stem in said.out
+    assert "no heat map: " in said.err
+    assert not list((tmp_path / "heat").iterdir())
 
 
-def test_heat_maps_that_are_not_those_of_the_build_machine_are_refused(bundle: Path, image: Path) -> None:
+@pytest.mark.parametrize("place", ["model", "graph"])
+def test_a_file_of_an_explanation_swapped_while_it_is_opened_is_refused(
+    place: str, bundle: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medcompress.runtime import explanation
+
+    real, swapped = explanation.load_engine, []
+
+    def late(engine: str, files: list[Path], *rest: object) -> object:
+        path = files[0] if place == "model" else bundle / shown.graph
+        swapped.append(path)
+        path.rename(path.with_name("kept"))
+        path.write_bytes(path.with_name("kept").read_bytes())
+        return real(engine, files, *rest)  # type: ignore[arg-type]
+
+    predictor = load(bundle)
+    shown = predictor.variant.explanation
+    assert shown is not None
+    monkeypatch.setattr(explanation, "load_engine", late)
+    _is_unexplained(predictor, image, "was changed while it was opened")
+    assert swapped
+
+
+def test_heat_maps_that_are_not_those_of_the_build_machine_are_not_shown(bundle: Path, image: Path) -> None:
     stored = open_bundle(bundle).manifest.variant("onnxruntime-fp32").explanation
     assert stored is not None
     # Another tensor of the same shape, as another network's graph would take.
     _change(bundle, explanation=msgspec.structs.replace(stored, tensors=("add_318",)))
-    with pytest.raises(EngineError, match=r"heat maps .* are off"):
-        load(bundle, variant="onnxruntime-fp32").predict(image, explain=True)
+    _is_unexplained(load(bundle, variant="onnxruntime-fp32"), image, r"heat maps .* are off")
+    checks = {check.name: check for check in self_test(open_bundle(bundle)).variants}
+    assert checks["onnxruntime-fp32"].ok
+    assert "are off by" in checks["onnxruntime-fp32"].heat
+
+
+def test_an_explainer_that_fails_costs_the_heat_map_and_not_its_variant(
+    pristine_bundle: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = load(pristine_bundle)
+    before = predictor.predict(image, explain=True)
+    assert before.heat is not None
+    loaded = predictor._explainers._loaded
+    assert loaded is not None
+    loaded[1]._engine.close()
+    _is_unexplained(predictor, image, "closed")
+    monkeypatch.setattr("medcompress.runtime.explanation.load_engine", None)  # any call of it fails
+    _is_unexplained(predictor, image, "closed")
+    assert predictor.predict(image).variant == before.variant
+    # The graph alone.
+    other = load(pristine_bundle)
+    monkeypatch.undo()
+    other.predict(image, explain=True)
+    explainer = other._explainers._loaded[1]  # type: ignore[index]
+
+    def broken(_: object) -> np.ndarray:
+        raise EngineError("its graph fails")
+
+    explainer._weigh = broken
+    _is_unexplained(other, image, "its graph fails")
+
+
+def _is_unexplained(predictor: Predictor, image: Path, why: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain, found = predictor.predict(image), predictor.predict(image, explain=True)
+    assert found.heat is None and found.explained is None
+    assert re.search(why, found.unexplained)
+    assert found.probabilities == plain.probabilities
+    assert (found.variant, predictor.setbacks) == (plain.variant, load(predictor.bundle.folder).setbacks)
+    assert found.cautions == ("its heat map could not be made",)
+    assert found.reasons[0].code == "no-heat-map"
 
 
 def test_a_heat_map_is_scaled_as_the_grad_cam_library_does() -> None:

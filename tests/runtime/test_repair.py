@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from medcompress.runtime import load
 from medcompress.runtime.bundle import Bundle, open_bundle
 from medcompress.runtime.engines import Engine, load_engine
 from medcompress.runtime.errors import BundleError, EngineError
+from medcompress.runtime.trial import check_apart
 from medcompress.runtime.variants import by_preference
 
 
@@ -181,3 +183,44 @@ def test_what_everything_rests_on_is_not_gone_without(bundle: Path, name: str) -
     (bundle / name).write_bytes((bundle / name).read_bytes() + b" ")
     with pytest.raises(BundleError):
         predictor.self_test()
+
+
+# What an engine does that dies: it takes its process along, whatever that is.
+CRASHES = """
+import os, sys
+if "medcompress.runtime.trial" in sys.orig_argv:
+    from medcompress.runtime import checks
+    real = checks.start_variant
+    def start(bundle, golden, variant, *rest, **options):
+        if variant.name == os.environ["CRASHES"]:
+            print("a line of its own", flush=True)
+            os.kill(os.getpid(), 11)
+        return real(bundle, golden, variant, *rest, **options)
+    checks.start_variant = start
+"""
+
+
+def test_an_engine_that_crashes_in_the_self_test_is_set_aside_and_nothing_else(
+    pristine_bundle: Path, image: Path, tmp_path: Path, started: list[Faulty], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = order(open_bundle(pristine_bundle))
+    (tmp_path / "sitecustomize.py").write_text(CRASHES)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    predictor = load(pristine_bundle)
+    started.clear()
+    for crashes, at_fault in ((names[1], {names[1]}), (names[0], set())):
+        monkeypatch.setenv("CRASHES", crashes)
+        checks = {check.name: check for check in predictor.self_test().variants}
+        assert {name for name in names if not checks[name].ok} == at_fault, "the one that runs answered by itself"
+        assert all("SIGSEGV" in checks[name].status for name in at_fault)
+        assert all(check.heat == "ok" for name, check in checks.items() if check.ok and name != crashes)
+    assert not started, "nothing is loaded into this process"
+    assert names[1] in " ".join(predictor.setbacks)
+    assert predictor.predict(image).variant == names[0]
+
+
+def test_a_process_of_trials_takes_no_other_bundle(pristine_bundle: Path) -> None:
+    opened = msgspec.structs.replace(open_bundle(pristine_bundle), identity="0" * 64)
+    checks = check_apart(opened, opened.manifest.variants, 1)
+    assert len(checks) == len(opened.manifest.variants)
+    assert all("another bundle than was opened" in check.status for check in checks)

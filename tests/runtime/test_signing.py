@@ -61,6 +61,14 @@ def test_a_signed_bundle_answers_and_another_key_does_not_open_it(whole: Path, k
     assert open_bundle(whole).identity == open_bundle(whole, trust=keys / "maker").identity
 
 
+def test_the_self_test_believes_the_key_the_bundle_was_opened_with(whole: Path, keys: Path, monkeypatch) -> None:
+    predictor = load(whole, trust=keys / "maker" / "signing.pub", variant="onnxruntime-fp32")
+    monkeypatch.setenv(TRUST, str(keys / "other"))
+    found = predictor.self_test()
+    assert [check.name for check in found.variants if check.ok and check.heat == "ok"]
+    assert found.signatures == (found.signer,) == (signature(whole).stem,)
+
+
 def edit_manifest(bundle: Path) -> None:
     path = bundle / MANIFEST
     path.write_bytes(path.read_bytes().replace(b'"threshold": 0.5', b'"threshold": 0.9', 1))
@@ -161,7 +169,14 @@ def test_the_commands(pristine_bundle: Path, tmp_path: Path, monkeypatch, capsys
     assert run(["keys", "--out", str(out)]) == 2, "keys are never replaced"
     assert run(["sign", str(bundle), "--key", str(out / "signing.key")]) == 0
     assert run(["verify", str(bundle), "--trust", str(out / "signing.pub")]) == 0
-    assert "signed with a key that is trusted here" in capsys.readouterr().out
+    (other,) = read_public_keys(out / "signing.pub")
+    assert f"signed with key {other}, which is trusted here" in capsys.readouterr().out
+    assert run(["verify", str(bundle)]) == 0
+    said = capsys.readouterr().out
+    assert f"bears signatures of {other}; not checked" in said
+    assert "heat maps: ok, off by" in said
+    assert run(["doctor", str(bundle), "--trust", str(out / "signing.pub")]) == 0
+    assert f"signed with key {other}" in capsys.readouterr().out
     for passphrase, says in (("another", "its passphrase is another"), ("", "is encrypted")):
         monkeypatch.setenv("MEDCOMPRESS_PASSPHRASE", passphrase)
         monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: PTH123, SIM115
@@ -170,7 +185,6 @@ def test_the_commands(pristine_bundle: Path, tmp_path: Path, monkeypatch, capsys
     assert run(["sign", str(bundle), "--key", str(out / "signing.pub")]) == 2
     assert run(["verify", str(bundle), "--trust", str(out / "signing.key")]) == 2
     assert "is a private key" in capsys.readouterr().err
-    (other,) = read_public_keys(out / "signing.pub")
     assert signature(bundle).stem == other
 
 
