@@ -10,6 +10,9 @@ import click
 if TYPE_CHECKING:
     from ..runtime.guard import Policy
 
+# Seconds between two signs of life for a service manager.
+_HEARTBEAT = 10
+
 
 @click.command("node")
 @click.argument("bundle", type=click.Path(path_type=Path))
@@ -26,11 +29,15 @@ if TYPE_CHECKING:
 @click.option(
     "--allow", "callers", metavar="AE", multiple=True, help="AE title that may call; repeat it. Default: any."
 )
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate of this node: TLS, in and out.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key.")
+@click.option("--tls-ca", type=click.Path(path_type=Path), help="Authority that the others' certificates are from.")
 @click.option("--waiting", type=click.IntRange(1), default=100, show_default=True, help="Images that may wait.")
 @click.option("--largest-mb", type=click.IntRange(1, 512), default=64, show_default=True, help="An image may have.")
 @click.option("--clinical", is_flag=True, help='Leave "NOT FOR CLINICAL USE" out: you answer for that.')
 @click.option("--audit", type=click.Path(path_type=Path), help="Folder of the audit log; without a line no answer.")
 @click.option("--trust", type=click.Path(path_type=Path), help="Public key, or folder of keys, it must be signed with.")
+@click.option("--allow-older", is_flag=True, help="With --trust: take a bundle older than the one served before.")
 @click.option("--measure/--no-measure", default=True, help="At the first start here, which variant is the fastest.")
 @click.option(
     "--guard",
@@ -50,11 +57,15 @@ def command(
     bind: str,
     ae_title: str,
     callers: tuple[str, ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_ca: Path | None,
     waiting: int,
     largest_mb: int,
     clinical: bool,
     audit: Path | None,
     trust: Path | None,
+    allow_older: bool,
     measure: bool,
     guard: Policy,
     variant: str | None,
@@ -73,9 +84,13 @@ def command(
     from ..runtime.dicom.derived import require_highdicom
     from ..runtime.dicom.node import Node, NodeSettings
     from ..runtime.dicom.sending import parse_destination, require_pynetdicom
+    from ..runtime.dicom.tls import Tls
     from ..runtime.errors import InputError
+    from ..runtime.newest import refuse_older
     from ..runtime.predictor import load
+    from ..runtime.server.notify import notify
 
+    _give_memory_back()
     require_pynetdicom()
     require_highdicom()
     if spool is None:
@@ -85,12 +100,17 @@ def command(
             )
         spool = out / ".spool"
     destination = parse_destination(send) if send else None
+    tls = Tls(tls_cert, tls_key, tls_ca) if tls_cert and tls_key and tls_ca else None
+    if tls is None and (tls_cert or tls_key or tls_ca):
+        raise InputError("TLS needs all three of --tls-cert, --tls-key and --tls-ca")
     settings = NodeSettings(
-        spool, out, destination, port, bind, ae_title, callers, waiting, largest_mb, clinical, audit
+        spool, out, destination, port, bind, ae_title, callers, waiting, largest_mb, clinical, audit, tls
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # said below, in our own form
         predictor = load(bundle, variant=variant, threads=threads, measure=measure, trust=trust, guard=guard)
+    if predictor.bundle.signer:
+        refuse_older(predictor.bundle, bundle.resolve().name, allow=allow_older)
     for setback in predictor.setbacks:
         click.echo(f"warning: variant passed over: {setback}", err=True)
     stopped = threading.Event()
@@ -102,14 +122,33 @@ def command(
         loopback = ipaddress.ip_address(bind).is_loopback
     except ValueError:
         loopback = bind == "localhost"
-    if not loopback:
+    if not loopback and tls is None:
         click.echo(
-            "warning: DICOM has no password, and nothing is encrypted; let a firewall admit only those who may send",
+            "warning: DICOM has no password, and nothing is encrypted; give --tls-cert, --tls-key and --tls-ca, "
+            "or let a firewall admit only those who may send",
             err=True,
         )
-    click.echo(f"{predictor.variant.name} answers as {ae_title} on {bind} port {node.port}", err=True)
-    stopped.wait()
+    by_tls = " by TLS" if tls else ""
+    click.echo(f"{predictor.variant.name} answers as {ae_title} on {bind}{by_tls}, port {node.port}", err=True)
+    notify("READY=1")
+    while not stopped.wait(_HEARTBEAT):
+        if node.is_alive:
+            notify("WATCHDOG=1")
+    notify("STOPPING=1")
     click.echo("stopping", err=True)
     node.stop()
     predictor.close()
     return 0
+
+
+def _give_memory_back() -> None:
+    """Have glibc return the memory of an image when it is freed: by default it keeps what was once that large.
+
+    mallopt(3): a fixed M_MMAP_THRESHOLD, 1 MiB, is not raised by what is freed. Other C libraries have no such thing.
+    """
+    import ctypes
+
+    try:
+        ctypes.CDLL(None).mallopt(-3, 1 << 20)
+    except (AttributeError, OSError, TypeError):
+        return

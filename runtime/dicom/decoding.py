@@ -218,7 +218,8 @@ def _sign(values: npt.NDArray[Any], signed: bool, bits: int) -> npt.NDArray[Any]
     wanted = values.view(f"{'i' if signed else 'u'}{values.dtype.itemsize}")
     if not unused:
         return wanted
-    return np.right_shift(np.left_shift(wanted, unused), unused)
+    shifted = np.left_shift(wanted, unused)
+    return np.right_shift(shifted, unused, out=shifted)
 
 
 def _without_subsampling(photometric: str) -> str:

@@ -10,7 +10,7 @@ What an administrator can rely on:
 - No line of its log names a patient, a study or an image: images are told apart by random receipts.
 
 DICOM knows no password: a calling AE title is a claim. So it listens on loopback unless told otherwise, and beyond that
-belongs behind a firewall.
+belongs behind a firewall, or speaks TLS with those who have a certificate.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from .contexts import image_kinds, readable_syntaxes
 from .derived import header_of, keep_names_out_of_logs, plain, require_highdicom
 from .sending import Destination, Sender, require_pynetdicom, valid_title
 from .spool import Spool
+from .tls import Tls
 from .worker import Full, Worker
 
 OUT_OF_RESOURCES, MISMATCH, NOT_UNDERSTOOD, REFUSED = 0xA700, 0xA900, 0xC000, 0xC100
@@ -56,6 +57,7 @@ class NodeSettings(msgspec.Struct, frozen=True):
         largest_mb: an image may have, MiB: a mammogram of 30 million pixels has 57.
         clinical: see :func:`medcompress.runtime.dicom.report.make_report`.
         audit: folder of the audit log: no result leaves without its line.
+        tls: on both ways, in and out; None for none.
     """
 
     spool: Path
@@ -69,6 +71,7 @@ class NodeSettings(msgspec.Struct, frozen=True):
     largest_mb: int = 64
     clinical: bool = False
     audit: Path | None = None
+    tls: Tls | None = None
 
     def __post_init__(self) -> None:
         if (self.out is None) == (self.destination is None):
@@ -88,7 +91,7 @@ class Node:
 
     Raises:
         MachineError: a package is missing, another node uses the spool, or the audit log cannot be written.
-        InputError: the spool folder holds other things.
+        InputError: the spool folder holds other things, or a file of TLS cannot be used.
         OSError: a folder cannot be written.
     """
 
@@ -98,11 +101,13 @@ class Node:
         keep_names_out_of_logs()
         self._settings, self._log = settings, log
         self._rendering = predictor.bundle.manifest.preprocessing.dicom
+        calling, self._listening = (settings.tls.calling(), settings.tls.listening()) if settings.tls else (None, None)
         self._spool = spool = Spool(settings.spool)
         self._audit = AuditLog(settings.audit) if settings.audit else None
         out = settings.out or spool.results
         out.mkdir(parents=True, exist_ok=True)
-        self._sender = Sender(spool, settings.destination, settings.ae_title, log) if settings.destination else None
+        where = settings.destination
+        self._sender = Sender(spool, where, settings.ae_title, log, tls=calling) if where else None
         self._worker = Worker(
             predictor,
             spool,
@@ -114,14 +119,19 @@ class Node:
             delivered=self._sender.wake if self._sender else lambda: None,
         )
         self._stopping = threading.Event()
-        self._entity: Any = None
-        self._server: Any = None
+        self._port: Any = None
         self._excepthook = threading.excepthook
 
     @property
     def port(self) -> int:
         """That is listened on."""
-        return self._server.socket.getsockname()[1]
+        return self._port.number
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether images are taken and answered: every thread runs, and none is stuck at one image."""
+        sending = self._sender is None or self._sender.is_alive
+        return self._port.is_alive and self._worker.is_alive and sending
 
     def start(self) -> None:
         """Go on with what an earlier node left, and listen.
@@ -131,8 +141,10 @@ class Node:
         """
         from pynetdicom import AE, evt
 
+        from .listening import Port
+
         settings = self._settings
-        self._entity = entity = AE(settings.ae_title)
+        entity = AE(settings.ae_title)
         entity.require_called_aet = True
         entity.require_calling_aet = list(settings.callers)
         entity.maximum_associations = _ASSOCIATIONS
@@ -148,13 +160,14 @@ class Node:
             (evt.EVT_REJECTED, self._on_rejected),
         ]
         try:
-            self._server = entity.start_server((settings.bind, settings.port), block=False, evt_handlers=handlers)
+            self._port = Port(entity, (settings.bind, settings.port), handlers, self._listening, self._log)
         except OSError as error:
             why = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror
             raise MachineError(
                 f"cannot listen on {settings.bind} port {settings.port} ({why}); give another --port or --bind"
             ) from error
         threading.excepthook, self._excepthook = self._on_thread_error, threading.excepthook
+        self._port.start()
         self._worker.start()
         if self._sender:
             self._sender.start()
@@ -164,11 +177,11 @@ class Node:
         if self._stopping.is_set():
             return
         self._stopping.set()
-        self._server.shutdown()
+        self._port.shutdown()
         end = time.monotonic() + _FAREWELL
-        while any(peer.is_established for peer in self._entity.active_associations) and time.monotonic() < end:
+        while any(peer.is_established for peer in self._port.active_associations) and time.monotonic() < end:
             time.sleep(0.05)
-        self._entity.shutdown()
+        self._port.ae.shutdown()
         self._worker.stop(_SILENCE)
         if self._sender:
             self._sender.stop(_SILENCE)
@@ -190,21 +203,9 @@ class Node:
             failed.thread.socket.close()
 
     def _on_connection(self, event: Any) -> None:
-        """Bound what one peer makes this process hold: pynetdicom reads whatever length a peer announces."""
-        socket, most = event.assoc.dul.socket, 2 * (self._settings.largest_mb << 20)
-        receive, seen = socket.recv, 0
+        from .listening import bound
 
-        def bounded(count: int) -> bytearray:
-            nonlocal seen
-            # An object under way has a message, between two there is none; none comes before the last is answered.
-            dialogue = event.assoc.dimse
-            seen = count + (seen if dialogue.message is not None else 0)
-            if seen > most or dialogue.msg_queue.qsize() > 2:
-                self._log(f"connection closed: its peer sends more than {most >> 20} MiB at once")
-                raise OSError(errno.EMSGSIZE, "too large")
-            return receive(count)
-
-        socket.recv = bounded
+        bound(event.assoc, 2 * (self._settings.largest_mb << 20), self._log)
 
     def _on_rejected(self, event: Any) -> None:
         peer = event.assoc.requestor.address
@@ -219,7 +220,7 @@ class Node:
             return status
         self._log(f"not taken, status {status:#06x}: {reason}")
         answer = Dataset()
-        answer.Status, answer.ErrorComment = status, plain(reason)
+        answer.Status, answer.ErrorComment = status, plain(reason.removeprefix("is refused: "))
         return answer
 
     def _take(self, event: Any) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,7 @@ class Sender:
         own_title: the AE title this node calls itself.
         log: takes a line at a time; no patient is named in it.
         first_wait: seconds before the second attempt.
+        tls: None for none.
     """
 
     def __init__(
@@ -67,9 +69,10 @@ class Sender:
         own_title: str,
         log: Callable[[str], None],
         first_wait: float = FIRST_WAIT,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._spool, self._destination, self._own_title, self._log = spool, destination, own_title, log
-        self._first_wait = first_wait
+        self._first_wait, self._tls = first_wait, tls
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._refusals: dict[str, int] = {}
@@ -82,6 +85,11 @@ class Sender:
     def wake(self) -> None:
         """There is something to send."""
         self._wake.set()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether results are sent, or wait for their destination."""
+        return self._thread.is_alive()
 
     def stop(self, timeout: float) -> None:
         """End after the result that is under way; the rest stays on the disk for the next start."""
@@ -118,9 +126,11 @@ class Sender:
         for kind in _result_kinds():
             entity.add_requested_context(kind)
         where = self._destination
-        association = entity.associate(where.host, where.port, ae_title=where.ae_title)
+        tls = (self._tls, where.host) if self._tls else None
+        association = entity.associate(where.host, where.port, ae_title=where.ae_title, tls_args=tls)
         if not association.is_established:
-            why = "refused the association" if association.is_rejected else "does not answer"
+            silent = "does not answer" + (", or not by TLS with a certificate of --tls-ca for that name" if tls else "")
+            why = "refused the association" if association.is_rejected else silent
             self._log(f"{where.ae_title} at {where.host}:{where.port} {why}")
             return False
         try:
@@ -129,8 +139,13 @@ class Sender:
                 if self._stopped.is_set() or not association.is_established:
                     return False
                 try:
-                    answer = association.send_c_store(dcmread(result))
-                    status = answer.get("Status", None)
+                    dataset = dcmread(result)
+                except Exception:  # whatever lies there: it must not keep the others
+                    self._log(f"{result.stem}: is no DICOM file, set aside")
+                    self._spool.refuse(result)
+                    continue
+                try:
+                    status = association.send_c_store(dataset).get("Status", None)
                 except ValueError:  # it accepted no context for this kind of object
                     status = 0x0122
                 done &= self._settle(result, status)

@@ -22,6 +22,7 @@ from ..records import write_whole
 
 _FOLDERS = ("waiting", "working", "unsent", "refused")
 _LOCK = "spool.lock"
+_JOB = re.compile(r"[0-9a-f]{16}\.[0-9]+\.[A-Za-z0-9_-]*\.dcm")
 
 
 class Job:
@@ -55,8 +56,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        strangers = [path.name for path in folder.iterdir() if path.name not in (*_FOLDERS, _LOCK)]
-        if strangers:
+        if any(path.name not in (*_FOLDERS, _LOCK) for path in folder.iterdir()):
             raise InputError(f"{folder}: holds other things than a node's files; give an empty folder as --spool")
         self._lock = filelock.FileLock(folder / _LOCK, timeout=0, thread_local=False)
         try:
@@ -67,6 +67,10 @@ class Spool:
             (folder / name).mkdir(mode=0o700, exist_ok=True)
             for left in (folder / name).glob(".*.tmp"):  # half-written when the machine went down
                 left.unlink()
+        for name in ("waiting", "working"):
+            if not all(_JOB.fullmatch(path.name) for path in (folder / name).iterdir()):
+                self.close()
+                raise InputError(f"{folder / name}: holds files that no node has put there; take them away")
 
     def close(self) -> None:
         """Let another node use the folder."""

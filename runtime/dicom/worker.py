@@ -21,8 +21,8 @@ from .spool import Job, Spool
 # Answers begun and not finished before an image is reported as not answerable: a decoder that crashes on one image
 # would otherwise take the node down at every start.
 TRIES = 2
-# Seconds before a disk that could not be written is tried again.
-_PAUSE = 10.0
+# Seconds before a disk that could not be written is tried again; and those no image takes.
+_PAUSE, _STUCK = 10.0, 600.0
 
 
 def _reason(error: Exception) -> str:
@@ -68,12 +68,20 @@ class Worker:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._count, self._lock = 0, threading.Lock()
         self._stopping = threading.Event()
+        self._begun = float("inf")  # when the image under way was begun
         self._thread = threading.Thread(target=self._run, name="answers", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether images are answered, and none takes longer than any can."""
+        return self._thread.is_alive() and time.monotonic() - self._begun < _STUCK
 
     def start(self) -> None:
         """Begin, with what an earlier node left."""
         left = self._spool.recover()
         for job in left:
+            for unfinished in self._out.glob(f".{job.receipt}-*.tmp"):
+                unfinished.unlink()
             self._count += 1
             self._jobs.put(job)
         if left:
@@ -112,6 +120,7 @@ class Worker:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None and not self._stopping.is_set():
             try:
+                self._begun = time.monotonic()
                 self._spool.begin(job)
                 self._finish(job)
             except (OSError, _Unwritten) as error:
@@ -126,6 +135,8 @@ class Worker:
                     self._spool.refuse(job.path)
                     self._forget()
                     self._log(f"{job.receipt}: set aside, without a report")
+            finally:
+                self._begun = float("inf")
 
     def _finish(self, job: Job) -> None:
         """Answer one image, deliver the results, forget it. Done twice, it gives the same files: they go by receipt."""
@@ -142,7 +153,7 @@ class Worker:
         bundle, data = self._predictor.bundle, job.path.read_bytes()
         options: dict[str, Any] = {"clinical": self._clinical, "receipt": job.receipt}
         if job.tries >= TRIES:
-            reason, kind = "the program failed on it, and it is not tried again", "fault"
+            reason, kind = "the program failed on the image, and it is not tried again", "fault"
         else:
             try:
                 found = predict_explained(self._predictor, data)
@@ -151,7 +162,7 @@ class Worker:
                 missing = self._predictor.variant.explanation is not None and found.heat is None
                 return results, "answered, without a heat map" if missing else "answered"
             except ImageError as error:
-                reason = str(error).removeprefix("image bytes: ")
+                reason = f"the image {str(error).removeprefix('image bytes: ')}"
                 kind = "refused" if isinstance(error, ImageRefused) else "unreadable"
         results = encode_refusal(data, reason, bundle, **options)
         self._note(job, data, start, "failed" if kind == "fault" else "refused", None, kind)

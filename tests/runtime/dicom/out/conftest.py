@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian,
 
 from medcompress.runtime.bundle import Bundle, Manifest, Variant
 from medcompress.runtime.decision import Decision
+from medcompress.runtime.dicom.tls import Tls
 from medcompress.runtime.preprocessing import Preprocessing
 
 NAME, NUMBER = "MÜLLER^ANNA", "4711-SECRET"
@@ -114,3 +116,41 @@ def tool() -> Callable[..., str]:
         return done.stdout + done.stderr
 
     return run
+
+
+@pytest.fixture(scope="session")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tls]:
+    """Files of TLS by name, for "localhost", of one authority; a name with a comma has an authority of its own."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder = tmp_path_factory.mktemp("certificates")
+    now = datetime.now(UTC)
+
+    def sign(name: str, issuer: str, by: Any, *, authority: bool) -> tuple[bytes, Any]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, common)]) for common in (name, issuer)]
+        made = x509.CertificateBuilder(names[1], names[0], key.public_key(), x509.random_serial_number())
+        made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        made = made.add_extension(x509.BasicConstraints(authority, None), critical=True)
+        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        certificate = made.sign(by or key, hashes.SHA256())
+        return certificate.public_bytes(serialization.Encoding.PEM), key
+
+    authorities: dict[str, tuple[bytes, Any]] = {}
+
+    def files(name: str) -> Tls:
+        issuer = "another authority" if "," in name else "authority"
+        if issuer not in authorities:
+            authorities[issuer] = sign(issuer, issuer, None, authority=True)
+        authority, by = authorities[issuer]
+        certificate, key = sign(name, issuer, by, authority=False)
+        plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        paths = [folder / f"{name}.{ending}" for ending in ("pem", "key", "ca.pem")]
+        contents = (certificate, key.private_bytes(serialization.Encoding.PEM, *plain), authority)
+        for path, content in zip(paths, contents, strict=True):
+            path.write_bytes(content)
+        return Tls(*paths)
+
+    return files

@@ -147,6 +147,7 @@ def test_who_may_call(listen: Listening, source: Dataset) -> None:
     assert store(node.port, called="ARCHIVE") is None, "meant for another"
     assert store(node.port, calling="STRANGER") is None
     assert store(node.port) == []
+    assert node.is_alive
     assert listen.said("rejected")
     with pytest.raises(MachineError, match="another program listens there"):
         listen(spool=listen.folder / "other", port=node.port)
@@ -240,6 +241,44 @@ def test_a_peer_that_talks_nonsense_is_let_go_in_one_line(listen: Listening, cap
     wait_for(lambda: not association.is_established)
     assert "Traceback" not in "".join(capfd.readouterr())
     assert store(node.port) == []
+
+
+def test_a_spool_with_files_of_others_in_it_is_refused(listen: Listening) -> None:
+    waiting = listen.folder / "spool" / "waiting"
+    waiting.mkdir(parents=True)
+    (waiting / "copied by hand.dcm").touch()
+    with pytest.raises(InputError, match="files that no node has put there"):
+        listen()
+    (waiting / "copied by hand.dcm").unlink()
+    listen()
+
+
+def test_what_a_killed_node_had_begun_to_write_is_cleared_away(listen: Listening, source: Dataset) -> None:
+    receipt = "0123456789abcdef"
+    for folder, name in (("spool/working", f"{receipt}.0.SCANNER.dcm"), ("spool/waiting", ".x.dcm.7.tmp")):
+        (listen.folder / folder).mkdir(parents=True)
+        (listen.folder / folder / name).write_bytes(to_bytes(source))
+    (listen.folder / "out").mkdir()
+    (listen.folder / "out" / f".{receipt}-report.dcm.7.tmp").write_bytes(b"half of a patient's report")
+    node = listen()
+    wait_for(lambda: reports(listen.folder / "out"))
+    node.stop()
+    assert not list(listen.folder.rglob("*.tmp"))
+
+
+def test_the_unit_that_is_shipped_is_one_systemd_takes(tmp_path: Path, tool: Callable[..., str]) -> None:
+    import medcompress.runtime.dicom
+    from medcompress.cli.node import command
+
+    text = (Path(medcompress.runtime.dicom.__file__).parent / "medcompress-node.service").read_text()
+    started = next(line for line in text.splitlines() if line.startswith("ExecStart=")).split()
+    given = command.make_context("node", started[2:]).params
+    assert given["bind"] == "127.0.0.1", "on this machine alone"
+    assert all(given[f"tls_{file}"] for file in ("cert", "key", "ca"))
+    unit = tmp_path / "medcompress-node.service"
+    unit.write_text(text.replace(started[0], f"ExecStart={sys.executable}"))
+    said = tool("systemd-analyze", "verify", unit)
+    assert str(unit) not in said and "Unknown" not in said, said
 
 
 def test_settings_that_cannot_be_are_refused(tmp_path: Path, predictor: Predictor) -> None:
