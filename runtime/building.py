@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -120,6 +121,32 @@ def build_plans(bundle: Bundle, watch: Watch, *, version_compatible: bool = Fals
         plans=tuple(_plan(bundle, *each, trials[each[0].name]) for each in records),
         answers=next((variant.name for variant in order if trials[variant.name].check.ok), None),
     )
+
+
+def make_ready(engine: str, files: Sequence[Path], precision: str, tensors: Sequence[str] = ()) -> None:
+    """Build the plan an engine loads a model from, where it is one that needs it and it is not there yet: for what
+    measures models. What serves them builds nothing.
+
+    Raises: as :func:`medcompress.runtime.engines.tensorrt_builder.build`.
+    """
+    if engine == ENGINE:
+        from .engines.tensorrt_builder import build, key_here
+
+        key = key_here(files[0], precision, tuple(tensors))
+        if _found(key, False) is None:
+            build(files[0], key, _Nobody())
+
+
+class _Nobody:
+    """Watches no build."""
+
+    def started(self, phase: str, parent: str, steps: int) -> None: ...
+
+    def stepped(self, phase: str, step: int) -> None: ...
+
+    def finished(self, phase: str) -> None: ...
+
+    def noted(self, what: str) -> None: ...
 
 
 def _records(

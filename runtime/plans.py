@@ -29,6 +29,8 @@ from .state import state_folder
 SCHEMA = 1
 # Batches a plan is made for, (fewest, usual, most): one image alone, and several at once.
 PROFILES = ((1, 1, 1), (2, 16, 64))
+# More are not kept: those that were not loaded for the longest time go, as of the tries of ``medcompress optimize``.
+_MOST_PLANS = 32
 _MAX_PLAN_BYTES = 8 * 1024**3
 _MAX_CACHE_BYTES = 512 * 1024**2
 _MAX_RECORD_BYTES = 1024**2
@@ -104,7 +106,10 @@ def find(key: Key) -> tuple[Record, bytes]:
             why = f"its plan was built for another {differs}"
             continue
         try:
-            return record, _read(path.with_suffix(".plan"), record.sha256, _MAX_PLAN_BYTES)
+            plan = _read(path.with_suffix(".plan"), record.sha256, _MAX_PLAN_BYTES)
+            with suppress(OSError):
+                os.utime(path)
+            return record, plan
         except (OSError, InputError, MachineError) as error:
             why = f"its plan cannot be used ({error})"
             break
@@ -112,7 +117,7 @@ def find(key: Key) -> tuple[Record, bytes]:
 
 
 def keep(record: Record, plan: bytes) -> Path:
-    """Write a plan and its record; those of the same model and GPU that it takes the place of go.
+    """Write a plan and its record. Those of the same model and GPU that it takes the place of go, and the oldest.
 
     Raises:
         MachineError: this user has no folder for it.
@@ -125,8 +130,9 @@ def keep(record: Record, plan: bytes) -> Path:
     _write(path.with_suffix(".json"), to_json(record))
     for old, other in _records(record.key):
         if old.stem != path.stem and _same(other.key, record.key, *_PLACE):
-            for suffix in (".json", ".plan"):
-                old.with_suffix(suffix).unlink(missing_ok=True)
+            _drop(old)
+    for old in sorted(folder.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-_MOST_PLANS]:
+        _drop(old)
     return path
 
 
@@ -224,6 +230,11 @@ def _read(path: Path, sha256: str, most: int) -> bytes:
     if not hmac.compare_digest(hashlib.sha256(data).hexdigest(), sha256):
         raise InputError(f"{path}: is not as it was written")
     return data
+
+
+def _drop(path: Path) -> None:
+    for suffix in (".json", ".plan"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ...runtime.building import make_ready
 from ...runtime.engines import Engine, Executed, load_engine
 from ...runtime.errors import EngineAbsent, EngineError, MedcompressError
 from ...runtime.preprocessing import Preprocessing
@@ -180,6 +181,7 @@ def serve(open_model: Callable[[Engine], Handlers] = _model) -> None:
         try:
             if do == "load":
                 files = [Path(file) for file in request.pop("files")]
+                make_ready(request["engine"], files, request["precision"])
                 engine = load_engine(request["engine"], files, request["precision"], request["threads"])
                 handlers = open_model(engine)
                 answer: dict[str, Any] = {"executed": msgspec.to_builtins(engine.executed)}

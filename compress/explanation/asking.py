@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ...benchmarks.candidate import Candidate
 from ...benchmarks.timing.worker import Worker, serve
+from ...runtime.building import make_ready
 from ...runtime.engines import Engine, load_engine
 from ...runtime.engines.onnxruntime_engine import load_graph
 from ...runtime.explanation import Explainer, weigh_all
@@ -77,7 +78,9 @@ def _open(plain: Engine) -> dict[str, Any]:
         prepare = msgspec.convert(preprocessing, Preprocessing)
         batch = np.stack([prepare.normalize(pixels) for pixels in np.load(rendered, allow_pickle=False)])
         threads = plain.executed.threads
-        loaded = load_engine(engine, [Path(file) for file in files], precision, threads, tensors)
+        paths = [Path(file) for file in files]
+        make_ready(engine, paths, precision, tensors)
+        loaded = load_engine(engine, paths, precision, threads, tensors)
         logits = np.concatenate([plain.run(image[None]) for image in batch])
         explainer = Explainer(loaded, load_graph(Path(graph)), logits.shape[1])
         return {"maps": weigh_all(explainer, batch, logits).tolist(), "classes": logits.argmax(axis=1).tolist()}

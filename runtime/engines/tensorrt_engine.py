@@ -67,7 +67,8 @@ class TensorRtEngine:
         return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
     def parts(self, batch: _Floats, runs: int) -> list[Parts]:
-        """What each of some inferences is made of; the first few, which warm up, are left out."""
+        """What each of some inferences is made of, of at most as many images as the plan takes at once; the first few,
+        which warm up, are left out."""
         with self._lane(len(batch)) as lane:
             for _ in range(3):
                 lane.run(batch)
@@ -93,7 +94,7 @@ class TensorRtEngine:
         Raises:
             EngineError: the GPU is lost, or none gets free in time.
         """
-        place = next(at for at, (_, _, most) in enumerate(self._profiles) if count <= most)
+        place = next((at for at, (_, _, most) in enumerate(self._profiles) if count <= most), -1)
         if not self._places[place].acquire(timeout=LIMIT_S):
             raise self._lost or GpuTimeout(f"the GPU is busy with others' images for {LIMIT_S:g} s")
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -80,6 +81,20 @@ def test_a_newer_plan_takes_the_place_of_the_older_and_of_no_other(state: Path) 
     assert find(key(gpu="FAKE A100"))[1] == PLAN
     with pytest.raises(EngineError, match="another driver"):
         find(key(driver="570.1"))
+
+
+def test_so_many_plans_are_kept_and_those_not_loaded_for_longest_go(state: Path, monkeypatch) -> None:
+    monkeypatch.setattr(plans, "_MOST_PLANS", 2)
+    models = [str(digit) * 64 for digit in range(3)]
+    for age, model in zip((3, 2), models, strict=False):
+        path = kept(key(model=model)).with_suffix(".json")
+        os.utime(path, (path.stat().st_mtime - 3600 * age,) * 2)
+    find(key(model=models[0]))
+    kept(key(model=models[2]))
+    assert find(key(model=models[0]))[1] == find(key(model=models[2]))[1] == PLAN
+    with pytest.raises(EngineError, match="no plan"):
+        find(key(model=models[1]))
+    assert len(list(state.iterdir())) == 4
 
 
 def test_damage_links_and_what_others_may_write_are_refused(state: Path) -> None:

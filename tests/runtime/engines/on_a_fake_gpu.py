@@ -14,6 +14,7 @@ from onnx import TensorProto
 from small_models import images, on_the_cpu, write_gpu_bundle, write_means
 
 import medcompress.runtime
+from medcompress.benchmarks.timing.worker import Worker
 from medcompress.cli.build import _print_plan
 from medcompress.cli.main import run
 from medcompress.runtime import building, gpu, plans, trial
@@ -301,6 +302,13 @@ def test_build_makes_a_variant_answer_and_a_lost_gpu_hands_over_to_the_next(
     assert again.variant == "onnxruntime-fp32"
     assert again.probabilities == answer.probabilities
     predictor.close()
+
+
+def test_what_measures_a_model_builds_its_plan_first(model: Path) -> None:
+    with Worker() as worker:
+        assert worker.load("tensorrt", [model], "fp32", 1).device == "Fake GPU"
+        assert worker.engine_times((1, 3, 4, 4), 2) == [1.5, 1.5]
+    assert find(key_here(model, "fp32"))
 
 
 def test_build_says_which_plan_does_not_run(tmp_path: Path, capsys) -> None:
