@@ -37,8 +37,9 @@ def command(
     """Check every file of BUNDLE and write a model repository for Triton Inference Server.
 
     One model for each engine the bundle has variants of, with its configuration, labels, a warm-up sample, and a README
-    that says how to ask and what to expect. Tensors go in, prepared by medcompress.runtime. A TensorRT plan runs only
-    where it was built: such a variant goes as ONNX, for ONNX Runtime's TensorRT accelerator.
+    that says how to ask and what to expect. Tensors go in, prepared by medcompress.runtime. A TensorRT variant goes as
+    the plan that medcompress build made on this machine, for a server on it; without one as ONNX, for ONNX Runtime's
+    TensorRT accelerator.
     """
     from ..runtime.bundle import open_bundle
     from ..runtime.triton.repository import export

@@ -28,12 +28,14 @@ class Backend(msgspec.Struct, frozen=True):
         name: of the backend.
         platform: for those Triton's core knows by one; empty for others.
         accelerator: of ONNX Runtime's backend: ``tensorrt`` or ``cuda``; empty for the CPU.
+        profiles: of a TensorRT plan: their numbers, of which the server takes the one a batch fits.
         note: what the variant's engine does and this does not, a sentence; or empty.
     """
 
     name: str
     platform: str = ""
     accelerator: str = ""
+    profiles: tuple[str, ...] = ()
     note: str = ""
 
     @property
@@ -57,8 +59,8 @@ BACKENDS = {
         "onnxruntime",
         _ONNX,
         "tensorrt",
-        "a TensorRT plan runs only on the GPU and the TensorRT it was built with: here is its ONNX model, for which "
-        "ONNX Runtime's TensorRT accelerator builds one when the server loads it",
+        note="a TensorRT plan runs only on the GPU and the TensorRT it was built with, and none was built here: this "
+        "is its ONNX model, for which ONNX Runtime's TensorRT accelerator builds one when the server loads it",
     ),
 }
 
@@ -103,9 +105,13 @@ def config_text(
         "input": _tensor(graph.image, together),
         "output": {**_tensor(graph.logits, together), "label_filename": LABELS},
         "version_policy": {"latest": {"num_versions": 1}},
-        "instance_group": {"count": 1, "kind": Name("KIND_GPU" if backend.on_gpu else "KIND_CPU")},
+        "instance_group": {
+            "count": 1,
+            "kind": Name("KIND_GPU" if backend.on_gpu else "KIND_CPU"),
+            **({"profile": backend.profiles} if backend.profiles else {}),
+        },
     }
-    if together:
+    if most > 1:
         config["dynamic_batching"] = {}
     if backend.accelerator:
         options = _accelerator(backend, variant, graph, most)

@@ -6,7 +6,7 @@ https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/use
     NAME-VARIANT/config.pbtxt
     NAME-VARIANT/labels.txt     the classes, in the order of the outputs
     NAME-VARIANT/warmup/image.bin
-    NAME-VARIANT/1/model.onnx   or model.xml and model.bin
+    NAME-VARIANT/1/model.onnx   or model.xml and model.bin, or model.plan
 
 Only what a bundle proved is exported, and only after every file of it was checked. A server knows nothing of that
 proof: which CPU a variant needs, its golden vectors and the input guard stay with whoever runs it.
@@ -30,7 +30,9 @@ from ..variants import by_preference, start_variant
 from .config import BACKENDS, LABELS, MAX_BATCH, SAMPLE, WARMUP, Backend, backend_of, batched, config_text
 from .graph import Graph, read_graph
 from .guide import README, guide
+from .plan import built_plan, plan_backend
 
+PLAN = "model.plan"
 _TYPES = {"FP32": "<f4", "FP16": "<f2"}
 _SAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -133,9 +135,16 @@ def _write(bundle: Bundle, golden: Golden, variant: Variant, folder: Path, prefi
     with bundle.checked(variant.files) as files:
         # A backend finds weights that lie apart by the model's name.
         copies = [shutil.copyfile(file, version / f"model{file.suffix}") for file in files]
-    graph = read_graph(copies[0])
+    graph, file = read_graph(copies[0]), copies[0].name
     _check_shapes(bundle, variant, graph)
-    text = config_text(model.name, bundle, variant, backend, graph, copies[0].name, max_batch)
+    plan = built_plan(copies[0], variant.precision) if variant.engine == "tensorrt" else None
+    if plan is not None:
+        record, data = plan
+        copies[0].unlink()
+        file = PLAN
+        (version / file).write_bytes(data)
+        backend, max_batch = plan_backend(record), min(max_batch, record.key.profiles[-1][2])
+    text = config_text(model.name, bundle, variant, backend, graph, file, max_batch)
     (model / "config.pbtxt").write_text(text, encoding="ascii")
     (model / LABELS).write_text("".join(f"{name}\n" for name in bundle.manifest.decision.classes), encoding="utf-8")
     (model / WARMUP).mkdir()

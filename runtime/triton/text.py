@@ -13,7 +13,7 @@ class Name(str):
     """The name of an enum's value: written without quotes."""
 
 
-Value: TypeAlias = "str | int | bool | Sequence[int] | Message"
+Value: TypeAlias = "str | int | bool | Sequence[int] | Sequence[str] | Message"
 # Fields in their order; a repeated message is several fields of one name.
 Message: TypeAlias = "dict[str, Value | list[Message]]"
 
@@ -35,14 +35,14 @@ def mapped(entries: dict[str, Message] | dict[str, str]) -> list[Message]:
     return [{"key": key, "value": value} for key, value in entries.items()]
 
 
-def _scalar(value: str | int | bool | Sequence[int]) -> str:
+def _scalar(value: str | int | bool | Sequence[int] | Sequence[str]) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Name | int):
         return str(value)
     if isinstance(value, str):
         return f'"{_escaped(value)}"'
-    return f"[{', '.join(map(str, value))}]"
+    return f"[{', '.join(map(_scalar, value))}]"
 
 
 def _escaped(text: str) -> str:

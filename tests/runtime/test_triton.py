@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from medcompress.runtime import BundleError, InputError, Preprocessing, load
+from medcompress.runtime import BundleError, InputError, Preprocessing, load, plans
 from medcompress.runtime.bundle import Bundle, Variant, open_bundle
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.engines import load_engine
 from medcompress.runtime.golden import TOLERANCE, read_golden
+from medcompress.runtime.gpu import Gpu
 from medcompress.runtime.sealing import seal
 from medcompress.runtime.triton.config import BACKENDS, config_text
 from medcompress.runtime.triton.graph import DYNAMIC, read_graph
@@ -51,7 +53,7 @@ def engine_of(folder: Path, variant: Variant) -> Any:
     return load_engine(variant.engine, files, variant.precision, threads=1)
 
 
-def assert_triton_takes(config: Any, folder: Path) -> None:
+def assert_triton_takes(config: Any, folder: Path, model: Path | None = None) -> None:
     """What Triton checks beyond the schema, by its documentation and its source.
 
     https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/model_configuration.html
@@ -71,7 +73,7 @@ def assert_triton_takes(config: Any, folder: Path) -> None:
     assert config.max_batch_size >= 0
     if config.HasField("dynamic_batching"):
         assert config.max_batch_size > 1
-    graph = read_graph(folder / "1" / config.default_model_filename)
+    graph = read_graph(model or folder / "1" / config.default_model_filename)
     for tensors, found in ((config.input, graph.image), (config.output, graph.logits)):
         (tensor,) = tensors
         assert tensor.name == found.name
@@ -192,6 +194,28 @@ def test_variants_for_a_gpu(with_gpu: Bundle, tmp_path: Path) -> None:
         assert accelerator == "tensorrt" and parameters["precision_mode"] == "INT8"
         assert parameters["trt_profile_max_shapes"] == "image:32x3x48x48"
     assert "runs only on the GPU" in found.models[-1].note and not found.models[0].note
+
+
+def test_a_plan_that_was_built_here_is_served_as_one(
+    with_gpu: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GPU and plan are fakes: what is looked at is where the plan goes, and what is said of it."""
+    monkeypatch.setenv("MEDCOMPRESS_STATE", str(tmp_path / "state"))
+    variant = with_gpu.manifest.variant("tensorrt-int8")
+    model = with_gpu.folder / variant.files[0]
+    key = plans.key_of(Gpu("a fake GPU", "9.0", "580.1", "13.0", 2**36), "11.2", model.read_bytes(), "int8")
+    data = b"no plan"
+    record = plans.Record(plans.SCHEMA, key, False, sha256(data).hexdigest(), len(data), "", 1.0, "int8", {}, 0)
+    plans.keep(record, data)
+    monkeypatch.setattr("medcompress.runtime.engines.tensorrt_builder.key_here", lambda model, precision: key)
+    (served,) = export(with_gpu, tmp_path / "models", [variant.name], max_batch=256).models
+    folder = tmp_path / "models" / served.name
+    config = config_of(folder)
+    assert_triton_takes(config, folder, model)
+    assert [path.name for path in (folder / "1").iterdir()] == ["model.plan"]
+    assert (folder / "1" / "model.plan").read_bytes() == data
+    assert list(config.instance_group[0].profile) == ["0", "1"] and config.max_batch_size == 64
+    assert "a fake GPU with driver 580.1" in served.note and "TensorRT 11.2" in served.note
 
 
 def test_a_graph_of_one_image_is_not_batched(pristine_bundle: Path, tmp_path: Path) -> None:
