@@ -7,6 +7,7 @@ By PyCUDA (https://documen.tician.de/pycuda/driver.html) where it is installed, 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import sys
 import time
@@ -213,6 +214,8 @@ class PyCuda(Cuda):
         with _told():
             pycuda.init()
             self._context = pycuda.Device(0).retain_primary_context()
+        # Its destructor would take it for a context of its own, and complain.
+        atexit.register(self._context.detach)
 
     def memory(self) -> tuple[int, int]:
         with _told():
