@@ -2,7 +2,8 @@
 
 ``verify --json`` prints :class:`medcompress.runtime.selftest.SelfTest`, ``doctor --json``
 :class:`medcompress.runtime.doctor.Diagnosis`, ``build --json``
-:class:`medcompress.runtime.building.Built`; ``inspect --json`` an object with at least
+:class:`medcompress.runtime.building.Built`, ``export --json``
+:class:`medcompress.runtime.triton.repository.Repository`; ``inspect --json`` an object with at least
 ``file`` and ``kind``, the rest depending on the kind. A number that was not measured is null.
 """
 
