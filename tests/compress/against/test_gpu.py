@@ -82,3 +82,29 @@ def test_the_networks_of_torch_answer(tmp_path: Path, monkeypatch: pytest.Monkey
         engine = torch_gpu.load(eager.files, precision, 1)
         answer = engine.run(batch)
         assert answer.shape == (2, 2) and answer.dtype == np.float32 and np.isfinite(answer).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(bool(why_no_gpu()), reason=why_no_gpu())
+def test_on_a_real_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medcompress.benchmarks.timing.gpu import BATCHES, measure_device, memory_used
+    from medcompress.benchmarks.timing.worker import Worker
+    from medcompress.compress.against import latency
+
+    monkeypatch.setattr(console, "quiet", True)
+    monkeypatch.setitem(latency.NETWORKS, "small", ("resnet10t", 64, 1.5))
+    monkeypatch.setattr(gpu, "_ROUNDS", 1)
+    shape, forms = gpu.make_forms("small", tmp_path)
+    found = {form.name: form for form in gpu.time_gpu(forms, shape)}
+    assert {HALF, EAGER, COMPILED, GRAPHS} <= set(found)
+    assert found[HALF].p50_ms and found[HALF].images_per_second, found[HALF].failed
+    assert found[EAGER].engine_ms and found[EAGER].p50_ms and found[EAGER].engine_ms < found[EAGER].p50_ms
+    half = next(form for form in forms if form.name == HALF)
+    before = memory_used()
+    with Worker() as worker:
+        worker.load(half.engine, half.files, half.precision, 1)
+        figures = measure_device(worker, shape, before, seconds=0.2)
+    assert list(figures.images_per_second) == list(BATCHES)
+    assert figures.images_per_second[64] > figures.images_per_second[1]
+    assert before is None or (figures.device_memory_mib or 0) > 0
+    assert figures.energy_mj is None or figures.energy_mj > 0
