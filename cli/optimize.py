@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     "--target",
     default="cpu",
     show_default=True,
-    help="cpu (of this machine), or some of cpu-vnni, cpu-avx2 and cpu-arm, separated by commas.",
+    help="cpu (of this machine), gpu (NVIDIA), intel-gpu, npu (Intel), auto (as OpenVINO chooses), cpu-vnni, cpu-avx2, "
+    "cpu-arm; several with commas: cpu,gpu.",
 )
 @click.option("--tolerance", type=click.Path(path_type=Path), help="YAML file with the margins of the gate.")
 @click.option("--metadata", type=click.Path(path_type=Path), help="CSV with the columns of the tolerance's subgroups.")

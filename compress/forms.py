@@ -1,12 +1,14 @@
-"""Make the forms of a model: float ones run the reference file, INT8 ones climb the ladder, each failing alone."""
+"""Make the forms of a model, each failing alone: float ones run the reference file, or that in 16-bit floats; INT8 ones
+climb the ladder."""
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -18,12 +20,16 @@ from ..benchmarks.row import Row
 from ..benchmarks.tolerance import Tolerance
 from ..benchmarks.trace import Step
 from ..runtime.decision import Decision
-from ..runtime.errors import EngineError
+from ..runtime.errors import EngineError, MachineError
 from ..runtime.hardware import this_cpu
+from ..runtime.preprocessing import Preprocessing
+from ..runtime.requirements import devices_of, lacking
 from ..trained.checkpoint import rebuild
 from ..trained.data.splits import Split
 from .explanation.bundling import Origin
+from .half import IMAGES, Half, halve
 from .int8.attempt import Yardstick, loaded, part_of
+from .int8.emission import QUANTIZED
 from .int8.ladder import Ladder
 from .int8.plan import Plan
 from .int8.ranges import Ranges
@@ -81,6 +87,7 @@ class Forms:
         plans: INT8 form -> how it was made.
         calibrated: by the name of the network; without those that have no INT8 form.
         origins: form -> what it was made of.
+        halves: form in 16-bit floats -> how it was made, in words.
     """
 
     candidates: tuple[Candidate, ...]
@@ -89,6 +96,7 @@ class Forms:
     plans: dict[str, Plan]
     calibrated: dict[str, Calibrated]
     origins: dict[str, Origin]
+    halves: dict[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -112,20 +120,34 @@ def make_forms(workspace: Workspace, recipes: Sequence[Recipe], network: Network
     made: dict[str, Candidate] = {}
     plans: dict[str, Plan] = {}
     problems: dict[str, Row] = {}
+    halves: dict[str, str] = {}
     steps: list[Step] = []
-    ladders = [each.name for each in recipes if each.kind and not each.graph and not this_cpu().lacks(each.requires)]
+    missing = {each.name: lacking(each.requires, this_cpu()) for each in recipes}
+    ladders = [each.name for each in recipes if each.kind and not each.graph and not missing[each.name]]
     preprocessing = network.checkpoint.spec.preprocessing
     sources = Sources(workspace, network.reference, trial.rendered, preprocessing, _tuner(network, trial))
     if ladders:
         sources.plain()  # images that cannot be calibrated on are no fault of a form
     for recipe in recipes:
-        lacks = this_cpu().lacks(recipe.requires)
-        if not recipe.quantized:
+        lacks = missing[recipe.name]
+        if lacks and (recipe.quantized or devices_of(recipe.requires)):
+            problems[recipe.name] = _problem(recipe, f"not run here: {lacks}")
+        elif recipe.graph and recipe.graph not in made:
+            problems[recipe.name] = _problem(recipe, f"error: not made: it is {recipe.graph} in another precision")
+        elif recipe.half:
+            source = made[recipe.graph].files[0] if recipe.graph else network.reference
+            try:
+                file, halves[recipe.name] = _halved(workspace, recipe, source, preprocessing, trial)
+            except MachineError as error:
+                problems[recipe.name] = _problem(recipe, f"error: not made: {error}")
+                continue
+            made[recipe.name] = _candidate(recipe, (file,))
+            if recipe.graph:
+                plans[recipe.name] = plans[recipe.graph]
+        elif not recipe.quantized:
             made[recipe.name] = _candidate(recipe, (network.reference,))
-        elif lacks:
-            problems[recipe.name] = _problem(recipe, f"not run here: needs a CPU with {', '.join(lacks)}")
         elif not recipe.graph:
-            siblings = [plans[each.name] for each in recipes if each.engine == recipe.engine and each.name in plans]
+            siblings = [plans[each.name] for each in recipes if _alike(each, recipe) and each.name in plans]
             # What one form does not need is left for the next ones.
             left = len(ladders) - ladders.index(recipe.name)
             ends = time.monotonic() + (trial.deadline - time.monotonic()) / left
@@ -137,14 +159,12 @@ def make_forms(workspace: Workspace, recipes: Sequence[Recipe], network: Network
             else:
                 why = taken[-1].outcome.partition(": ")[2] if taken else "the time of --budget was used up"
                 problems[recipe.name] = _problem(recipe, f"error: not made: {why}")
-        elif recipe.graph in made:
+        else:
             made[recipe.name] = _candidate(recipe, made[recipe.graph].files)
             plans[recipe.name] = plans[recipe.graph]
-        else:
-            problems[recipe.name] = _problem(recipe, f"error: not made: it is {recipe.graph} in another precision")
     files = {name: sources.origin(plans[name]) if name in plans else (network.reference, None) for name in made}
     origins = {name: Origin(network.checkpoint, *origin) for name, origin in files.items()}
-    forms = Forms(tuple(made.values()), tuple(problems.values()), tuple(steps), plans, {}, origins)
+    forms = Forms(tuple(made.values()), tuple(problems.values()), tuple(steps), plans, {}, origins, halves)
     if not plans:
         return forms
     source, ranges = sources.plain()
@@ -160,7 +180,35 @@ def joined(parts: Sequence[Forms]) -> Forms:
         {name: plan for part in parts for name, plan in part.plans.items()},
         {name: found for part in parts for name, found in part.calibrated.items()},
         {name: origin for part in parts for name, origin in part.origins.items()},
+        {name: words for part in parts for name, words in part.halves.items()},
     )
+
+
+def _halved(
+    workspace: Workspace, recipe: Recipe, source: Path, preprocessing: Preprocessing, trial: Trial
+) -> tuple[Path, str]:
+    """A graph in 16-bit floats, and how it was made; made once, whichever engines run it.
+
+    Raises:
+        MachineError: it cannot be converted.
+    """
+
+    def action(folder: Path) -> Half:
+        pixels = np.load(trial.rendered, mmap_mode="r", allow_pickle=False)[:IMAGES]
+        images = np.stack([preprocessing.normalize(np.asarray(each)) for each in pixels])
+        if recipe.quantized:  # its heat maps ask which tensors it has
+            shutil.copyfile(source.with_name(QUANTIZED), folder / QUANTIZED)
+        return halve(source, folder / name, images)
+
+    of = recipe.name if recipe.graph else "-".join(filter(None, (recipe.network, "fp16")))
+    name, stage = f"{of}.onnx", f"half-{of}-{source.parent.name}"
+    folder, made = workspace.stage(stage, f"  making {of}: 16-bit floats", Half, action)
+    return folder / name, made.words
+
+
+def _alike(one: Recipe, other: Recipe) -> bool:
+    """Whether the plan of one INT8 form may do for the other."""
+    return one.engine == other.engine or one.kind == other.kind == "gpu"
 
 
 def _climb(
@@ -193,7 +241,7 @@ def _rival(recipe: Recipe, made: Sequence[Candidate], threads: int) -> Candidate
     """The same engine's float form of the lowest precision that this machine runs, else the reference."""
     floats = [each for each in made if each.engine == recipe.engine and not each.precision.startswith("int8")]
     for candidate in reversed(floats):
-        if this_cpu().lacks(candidate.requires):
+        if lacking(candidate.requires, this_cpu()):
             continue
         try:
             with loaded(candidate, threads):

@@ -1,4 +1,4 @@
-"""What a run is given, checked before its first stage: the images, their subgroups, the CPU."""
+"""What a run is given, checked before its first stage: the images, their subgroups, the machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ..benchmarks.data.subgroups import Grouping, group_samples
 from ..benchmarks.progress import stage as say
 from ..runtime.errors import DataError, InputError, MachineError
 from ..runtime.hardware import this_cpu
+from ..runtime.requirements import devices_of, lacking
 from ..trained.checkpoint import Checkpoint
 from ..trained.data.splits import Split, located, split_of
 from .options import Options
@@ -57,14 +58,22 @@ def check_shrunk(checkpoint: Checkpoint, options: Options) -> None:
         )
 
 
-def check_cpu(recipes: Sequence[Recipe]) -> None:
+def check_machine(recipes: Sequence[Recipe]) -> None:
     """What cannot be measured here cannot be proven here.
 
     Raises:
-        MachineError: none of the INT8 forms runs on this CPU.
+        MachineError: this machine lacks the only device that was asked for, or none of the INT8 forms runs on its CPU.
     """
-    quantized = [recipe for recipe in recipes if recipe.quantized]
-    if quantized and all(this_cpu().lacks(recipe.requires) for recipe in quantized):
+    asked = [recipe for recipe in recipes if recipe.targets]
+    if asked and all(devices_of(recipe.requires) and lacking(recipe.requires, this_cpu()) for recipe in asked):
+        why = "; ".join(dict.fromkeys(lacking(recipe.requires, this_cpu()) for recipe in asked))
+        raise MachineError(
+            f"{why}: the forms for that target cannot be proven on this machine; run it where there is one, or add cpu "
+            "to --target"
+        )
+    quantized = [recipe for recipe in recipes if recipe.quantized and not devices_of(recipe.requires)]
+    elsewhere = any(recipe.quantized and not lacking(recipe.requires, this_cpu()) for recipe in recipes)
+    if quantized and not elsewhere:
         lacks = ", ".join(this_cpu().lacks(quantized[0].requires))
         raise MachineError(
             f"this CPU has no {lacks}, so the forms for that target cannot be proven here; run it on a machine of that "

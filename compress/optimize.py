@@ -31,6 +31,7 @@ from ..benchmarks.weighing import weigh
 from ..runtime.bundle import GUARD_FILE, Calibration
 from ..runtime.dicom.choices import chosen_rendering
 from ..runtime.errors import InputError
+from ..runtime.gpu import this_gpu
 from ..runtime.hardware import this_cpu
 from ..runtime.sealing import publish
 from ..trained.checkpoint import Checkpoint, load_checkpoint
@@ -42,7 +43,7 @@ from .environment import check_disk, check_packages
 from .forms import Trial
 from .guard import Guarded, make_guard
 from .history import measured_before
-from .inputs import check_cpu, check_shrunk, find_data, find_groupings
+from .inputs import check_machine, check_shrunk, find_data, find_groupings
 from .lean import Lean, leave_networks, make_lean, networks_of
 from .networks import make_network
 from .options import Options, command_of
@@ -101,7 +102,7 @@ def optimize(options: Options) -> Outcome:
     """
     recipes = select(options.targets, int8=options.int8)
     check_packages()
-    check_cpu(recipes)
+    check_machine(recipes)
     checkpoint = _for_dicom(load_checkpoint(options.checkpoint), options)
     split = find_data(checkpoint, options)
     groupings = find_groupings(checkpoint, split, options)
@@ -127,6 +128,7 @@ def optimize(options: Options) -> Outcome:
         "dicom": msgspec.to_builtins(checkpoint.spec.preprocessing.dicom),
         "versions": versions(),
         "cpu": msgspec.to_builtins(this_cpu()),
+        "gpu": _gpu(recipes),
         "touched": [sample.path.stat().st_mtime_ns for sample in (*split.train, *split.val, *split.test)],
     }
     images = len(split.val) + len(split.test)
@@ -246,6 +248,7 @@ def _run(
             "export": dense.exported,
             **({"calibration": calibrated.words(record.seed)} if calibrated else {}),
             **({"INT8 forms": forms.plans_in_words} if forms.plans else {}),
+            **({"FP16 forms": forms.halves} if forms.halves else {}),
             "data checks": checks.words,
             "input guard": guarded.words,
             **notes_of(groupings),
@@ -273,6 +276,12 @@ def _for_dicom(checkpoint: Checkpoint, options: Options) -> Checkpoint:
     chosen = chosen_rendering(spec.preprocessing.dicom, options.modality, options.body_part, options.dicom)
     preprocessing = msgspec.structs.replace(spec.preprocessing, dicom=chosen)
     return replace(checkpoint, spec=msgspec.structs.replace(spec, preprocessing=preprocessing))
+
+
+def _gpu(recipes: Sequence[Recipe]) -> str:
+    """What there is of an NVIDIA GPU; not looked for where no form asks for it."""
+    asks = any("nvidia" in recipe.requires for recipe in recipes)
+    return gpu.words if asks and (gpu := this_gpu()) else ""
 
 
 def _now() -> str:

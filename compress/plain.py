@@ -1,4 +1,4 @@
-"""INT8 forms as they are made at the foot of the ladder: for latency, where no answers are to be judged."""
+"""Forms as they are made without a look at their answers, INT8 ones at the foot of the ladder: for latency alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from ..benchmarks.candidate import Candidate
 from ..runtime.hardware import this_cpu
 from ..runtime.preprocessing import Preprocessing
+from ..runtime.requirements import lacking
+from .half import IMAGES, halve
 from .int8.emission import SUFFIX, Request, make
 from .int8.gathering import gather
 from .int8.graph import prepare
@@ -26,7 +28,7 @@ def make_plain(
     recipes: Sequence[Recipe],
     folder: Path,
 ) -> list[Candidate]:
-    """A candidate for each recipe that this CPU runs, the float ones on the reference file.
+    """A candidate for each recipe that this machine runs, the float ones on the reference file.
 
     Args:
         reference: the FP32 ONNX file.
@@ -43,7 +45,7 @@ def make_plain(
     write_ranges(ranges, gather(prepared, images, threads=this_cpu().cores))
     files: dict[str, tuple[Path, ...]] = {}
     for recipe in recipes:
-        if this_cpu().lacks(recipe.requires):
+        if lacking(recipe.requires, this_cpu()):
             continue
         files[recipe.name] = files.get(recipe.graph, (reference,))
         if recipe.kind is not None and not recipe.graph:
@@ -53,6 +55,10 @@ def make_plain(
                 recipe.engine, recipe.kind, str(prepared), str(ranges), Plan(), str(pixels), preprocessing, str(path)
             )
             files[recipe.name] = tuple(make(request))
+        elif recipe.half:
+            path = folder / f"{recipe.name}.onnx"
+            halve(files[recipe.name][0], path, np.stack(images[:IMAGES]))
+            files[recipe.name] = (path,)
     known = {recipe.name: recipe for recipe in recipes}
     return [
         Candidate(name, known[name].engine, known[name].precision, each, known[name].requires)

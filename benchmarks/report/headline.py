@@ -54,7 +54,7 @@ def row_of(report: Report, name: str) -> Row | None:
 def ran(report: Report, name: str) -> str:
     """The form, the precision it executed in, and on what: what a figure is a figure of."""
     row = row_of(report, name)
-    return f"{name} ({'' if row is None else f'{row.precision}, '}{machine(report)})"
+    return f"{name} ({'' if row is None else f'{row.runs_as}, '}{machine(report)})"
 
 
 def by_gravity(criteria: tuple[Criterion, ...]) -> list[Criterion]:
@@ -221,7 +221,7 @@ def _cost(report: Report, evidence: Evidence) -> list[KeyFigure]:
     found = []
     if row.p50_ms and base.p50_ms:
         times = f"{base.p50_ms / row.p50_ms:.1f} times as fast"
-        how = f"median, one image; {base.precision} → {row.precision}, {machine(report)}"
+        how = f"median, one image; {base.runs_as} → {row.runs_as}, {machine(report)}"
         found.append(KeyFigure("Latency", f"{milliseconds(base.p50_ms)} → {milliseconds(row.p50_ms)} ms", (times, how)))
     else:
         found.append(KeyFigure("Latency", "not measured", ("this form was not timed",)))

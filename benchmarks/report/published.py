@@ -75,7 +75,7 @@ def _rows(report: Report) -> list[list[str]]:
         cells = [
             escaped(_name(report)),
             escaped(row.name),
-            escaped(row.precision),
+            escaped(row.runs_as),
             megabytes(row.size_bytes),
             number(row.auroc, 4),
             NONE if auroc is None else number(auroc.loss, 4),

@@ -43,7 +43,7 @@ def latency_table(report: Report) -> Table:
     rows = tuple(
         (
             row.name,
-            row.precision,
+            row.runs_as,
             NONE if row.runs is None else f"{row.runs:,}",
             _within(row.p50_ms, row.p50_low_ms, row.p50_high_ms),
             _within(row.p90_ms, row.p90_low_ms, row.p90_high_ms),
@@ -71,7 +71,7 @@ def operating_variants(report: Report) -> Table:
     rows = tuple(
         (
             each.variant,
-            NONE if (row := row_of(report, each.variant)) is None else row.precision,
+            NONE if (row := row_of(report, each.variant)) is None else row.runs_as,
             number(each.operating.sensitivity),
             number(each.operating.specificity),
             number(each.operating.temperature),
@@ -205,7 +205,7 @@ def _variant(report: Report, row: Row) -> tuple[Cell | str, ...]:
     auroc = None if evidence is None or row.name == report.reference else evidence.auroc
     return (
         marked_name(report, row.name),
-        row.precision,
+        row.runs_as,
         megabytes(row.size_bytes),
         number(row.auroc),
         number(row.auroc_drop),

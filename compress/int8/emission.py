@@ -29,11 +29,21 @@ BIAS_IMAGES = 32
 # The form as a graph of QuantizeLinear and DequantizeLinear nodes, whatever the engine's own format is.
 QUANTIZED = "quantized.onnx"
 # Of the model's file, by engine.
-SUFFIX = {"onnxruntime": ".onnx", "openvino": ".xml", "tensorrt": ".onnx"}
+SUFFIX = {
+    "onnxruntime": ".onnx",
+    "onnxruntime-tensorrt": ".onnx",
+    "openvino": ".xml",
+    "openvino-gpu": ".xml",
+    "openvino-npu": ".xml",
+    "tensorrt": ".onnx",
+}
 
 _EMITTERS = {
     "onnxruntime": ".emit_onnxruntime",
+    "onnxruntime-tensorrt": ".emit_tensorrt",
     "openvino": ".emit_openvino",
+    "openvino-gpu": ".emit_openvino",
+    "openvino-npu": ".emit_openvino",
     "tensorrt": ".emit_tensorrt",
 }
 _COMMAND = (sys.executable, "-P", "-m", "medcompress.compress.int8.emission")
@@ -43,7 +53,7 @@ class Request(msgspec.Struct, frozen=True):
     """What to make of what.
 
     Attributes:
-        engine: onnxruntime, openvino or tensorrt.
+        engine: one of :data:`SUFFIX`.
         prepared: the float graph, see :func:`medcompress.compress.int8.graph.prepare`.
         ranges: of it, see :mod:`.ranges`.
         rendered: an .npy file of calibration images.

@@ -21,6 +21,7 @@ import onnx
 from ...benchmarks.candidate import Candidate
 from ...benchmarks.progress import stage as say
 from ...benchmarks.trace import Step
+from ...runtime.engines import package_of
 from ...runtime.errors import EngineError, MedcompressError, first_line, is_full_disk
 from ..recipes import Recipe
 from ..workspace import Workspace
@@ -88,9 +89,9 @@ class Ladder:
         """The form's files, and how it was made; no files where no attempt ran.
 
         Args:
-            start: the plan of the same engine's form for another CPU: it is tried first.
+            start: the plan of a form like it, for another CPU or engine: it is tried first.
         """
-        done = bool(start and self._try("as for the other CPU", start)) or any(reached for reached in self._rungs())
+        done = bool(start and self._try("as the form before it", start)) or any(reached for reached in self._rungs())
         if not done and self.best is not None:
             say(f"  {self.recipe.name}: no step reached the goal; the nearest is kept, and the gate decides")
         return (tuple(map(Path, self.best.files)), self.best.plan) if self.best else ((), Plan())
@@ -114,7 +115,7 @@ class Ladder:
         yield from self._layer_by_layer(len(graph.layers))
         if self.sources.fine_tune and self._refused():
             # It is trained with a range for each channel there, which one engine has and for others is float.
-            first = () if self.recipe.engine == "openvino" else depthwise
+            first = () if package_of(self.recipe.engine) == "openvino" else depthwise
             tuned = Plan(bias_corrected=True, float_layers=first, fine_tuned=True)
             yield self._try("fine-tuned", tuned)
             layers = self._also_float(first).float_layers

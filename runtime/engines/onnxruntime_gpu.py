@@ -26,6 +26,8 @@ from .onnxruntime_engine import model_of, options_for
 from .onnxruntime_provider import absent, ask_for_assignment, check_assignment, load_libraries, plan_cache
 
 _CUDA, _TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
+# The device of its buffers, as ONNX Runtime names it.
+_DEVICE = "cuda"
 # Shapes whose buffers and CUDA graph are kept; a batch of another one is run without.
 _SHAPES = 4
 # Batches the TensorRT provider builds its plan for: best at one image.
@@ -92,7 +94,7 @@ class OnnxRuntimeGpuEngine:
         """Buffers for a shape, by what a run of it gave."""
 
         def buffer(like: np.ndarray) -> ort.OrtValue:
-            return ort.OrtValue.ortvalue_from_shape_and_type(list(like.shape), like.dtype.type, "cuda", 0)
+            return ort.OrtValue.ortvalue_from_shape_and_type(list(like.shape), like.dtype.type, _DEVICE, 0)
 
         binding, image, outputs = session.io_binding(), buffer(batch), [buffer(each) for each in found]
         binding.bind_ortvalue_input(self._input, image)

@@ -16,6 +16,7 @@ from medcompress.benchmarks.candidate import Candidate
 from medcompress.benchmarks.data.labelled import Labelled
 from medcompress.benchmarks.data.samples import Sample
 from medcompress.benchmarks.progress import console
+from medcompress.benchmarks.timing.latency import latency_of
 from medcompress.benchmarks.tolerance import Tolerance
 from medcompress.compress.export import export
 from medcompress.compress.int8 import attempt
@@ -36,8 +37,9 @@ DECISION = Decision("binary", ("clear", "opacity"), "opacity")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every form takes as long as the float one: what is kept is not to depend on how busy the machine is."""
     monkeypatch.setattr(console, "quiet", True)
-    monkeypatch.setattr(attempt, "_ROUNDS", 1)
+    monkeypatch.setattr(attempt, "measure", lambda workers, *_: {name: latency_of([1.0]) for name in workers})
 
 
 class Lopsided(nn.Module):
@@ -97,7 +99,9 @@ def test_the_goal_is_tighter_than_the_margins() -> None:
     assert (goal.probability_change, goal.logit_change) == (0.125, 1.0)
 
 
-def test_it_climbs_until_the_goal_and_keeps_only_what_is_nearer(ladder: Ladder) -> None:
+def test_it_climbs_until_the_goal_keeps_only_what_is_nearer_and_remembers_what_was_tried(
+    ladder: Ladder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files, plan = ladder.climb()
     titles = [step.title for step in ladder.steps]
     assert titles[0] == "the widest ranges"
@@ -106,16 +110,12 @@ def test_it_climbs_until_the_goal_and_keeps_only_what_is_nearer(ladder: Ladder) 
     assert plan != Plan()
     assert all(path.is_file() for path in files)
     errors = [step.logit_error for step in ladder.steps if step.kept and step.logit_error is not None]
-    # As near and faster is nearer too.
-    assert all(after <= 1.1 * before for before, after in pairwise(errors))
+    assert all(after < before for before, after in pairwise(errors))
     assert len(errors) > 1
     first, last = ladder.steps[0], ladder.steps[-1]
     assert first.auroc_drop is not None and last.auroc_drop is not None
     assert last.auroc_drop <= 0.002 < first.auroc_drop
 
-
-def test_what_was_tried_is_remembered(ladder: Ladder, monkeypatch: pytest.MonkeyPatch) -> None:
-    files, plan = ladder.climb()
     monkeypatch.setattr(module, "make_apart", lambda request: pytest.fail("made anew"))
     again = Ladder(ladder.recipe, "test", ladder.workspace, ladder.sources, ladder.yardstick, time.monotonic() + 600)
     again.deadline = time.monotonic() - 1  # what is finished needs no time
@@ -125,7 +125,7 @@ def test_what_was_tried_is_remembered(ladder: Ladder, monkeypatch: pytest.Monkey
 
 def test_a_plan_of_another_cpu_is_tried_first(ladder: Ladder) -> None:
     ladder.climb(Plan(bias_corrected=True))
-    assert ladder.steps[0].title == "as for the other CPU"
+    assert ladder.steps[0].title == "as the form before it"
 
 
 def test_without_time_nothing_is_tried(ladder: Ladder) -> None:
