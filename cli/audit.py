@@ -65,8 +65,11 @@ def head(folder: Path) -> None:
     """Print the number and the sha256 of the last line, to be kept where the writer of the log cannot change it."""
     from ..runtime.audit_chain import read_end
     from ..runtime.audit_check import audit_paths
+    from ..runtime.errors import InputError
 
     audit_paths([folder])
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is one file of a log, and its head is the last file's; name the folder")
     last = read_end(folder).head
     click.echo(f"{last.number} {last.sha256}")
 
@@ -75,8 +78,12 @@ def head(folder: Path) -> None:
 @_logs
 @click.option("--image", type=click.Path(path_type=Path), help="Only the lines about this file, known by its bytes.")
 def show(logs: tuple[Path, ...], image: Path | None) -> None:
-    """Print the lines as they stand. The log holds no names: --image finds what was answered for a file."""
+    """Print the lines as they stand. The log holds no names: --image finds what was answered for a file.
+
+    On a terminal, what is no text is shown as ?: a line that was tampered with is not to draw on it.
+    """
     import hashlib
+    import sys
 
     from ..runtime.audit_check import audit_paths
     from ..runtime.errors import InputError
@@ -91,5 +98,10 @@ def show(logs: tuple[Path, ...], image: Path | None) -> None:
     for path in audit_paths(logs):
         with path.open("rb") as lines:
             for line in lines:
-                if wanted in line:
+                if wanted not in line:
+                    continue
+                if sys.stdout.isatty():
+                    text = line.decode(errors="replace").removesuffix("\n")
+                    click.echo("".join(each if each.isprintable() else "?" for each in text))
+                else:
                     click.echo(line, nl=not line.endswith(b"\n"))

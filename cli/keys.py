@@ -16,7 +16,7 @@ def command(out: Path, passphrase: bool) -> None:
     """Make signing.key, which only the signer may have, and signing.pub, which goes to every kiosk."""
     import os
 
-    from ..runtime.signing import PRIVATE_FILE, PUBLIC_FILE, make_keys
+    from ..runtime.keys import PRIVATE_FILE, PUBLIC_FILE, make_keys
 
     secret = ""
     if passphrase:

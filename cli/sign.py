@@ -20,7 +20,8 @@ def command(bundle: Path, key: Path) -> None:
     """
     import os
 
-    from ..runtime.signing import is_encrypted, sign_bundle
+    from ..runtime.keys import is_encrypted
+    from ..runtime.signing import sign_bundle
 
     secret = os.environ.get(PASSPHRASE, "")
     if not secret and is_encrypted(key) and sys.stdin.isatty():

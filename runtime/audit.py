@@ -17,6 +17,7 @@ import msgspec
 
 from .audit_chain import CLOCK_STEP_S, MAX_LINE_BYTES, AuditHead, AuditRecord, Event, log_files, read_end
 from .errors import MachineError
+from .records import open_to_append
 
 if TYPE_CHECKING:
     from .decision import Decision
@@ -139,7 +140,7 @@ class AuditLog:
         self._clocks = _clocks()
         try:
             end = read_end(self.folder)
-            self._file = _create(self._path)
+            self._file = open_to_append(self._path)
             self._size = os.fstat(self._file).st_size
         except OSError as error:
             raise self._cannot("be read", error) from error
@@ -158,9 +159,10 @@ class AuditLog:
         """One line, after a line of its own where the clock was set; returns its number."""
         wall, steady = _clocks()
         seconds = (wall - self._clocks[0]) - (steady - self._clocks[1])
-        self._clocks = (wall, steady)
         if abs(seconds) > CLOCK_STEP_S:
             self._line("clock", wall, seconds=round(seconds, 3))
+        # Only now: where that line could not be written, the next one must still say it.
+        self._clocks = (wall, steady)
         if self._size >= self._rotate_bytes:
             self._rotate()
         return self._line(event, wall, **fields)
@@ -212,7 +214,7 @@ class AuditLog:
         with self._syncing:
             path = self.folder / f"audit-{int(self._path.stem[6:]) + 1:06}.jsonl"
             try:
-                file = _create(path)
+                file = open_to_append(path)
             except OSError as error:
                 raise self._cannot("be written", error) from error
             os.close(self._file)
@@ -239,18 +241,6 @@ def answer_of(prediction: Prediction, decision: Decision) -> dict[str, Any]:
         "probabilities": {name: round(p, 6) for name, p in prediction.probabilities.items()},
         "thresholds": {name: value for name, value in thresholds.items() if value is not None},
     }
-
-
-def _create(path: Path) -> int:
-    """Open a file to append to; a new one's name is on the disk when this returns."""
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    return file
 
 
 def _clocks() -> tuple[float, float]:

@@ -39,7 +39,7 @@ import io
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -155,7 +155,8 @@ class Link(msgspec.Struct, frozen=True):
 
     number: int
     previous: str
-    time: datetime
+    # One without a time zone cannot be held against another: no writer leaves such a one.
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
     event: str
     torn: str = ""
 

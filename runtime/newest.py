@@ -44,7 +44,7 @@ def refuse_older(bundle: Bundle, name: str, *, allow: bool = False, state: Path 
     try:
         known = from_json(path.read_bytes(), dict[str, Newest], str(path)) if path.exists() else {}
         before = known.get(name)
-        if before and not allow and created < datetime.fromisoformat(before.created):
+        if before and not allow and created < _aware(datetime.fromisoformat(before.created)):
             raise BundleError(
                 f"{bundle.folder}: was made on {created:%Y-%m-%d %H:%M}, and {name} was served here from a bundle made "
                 f"on {before.created[:16].replace('T', ' ')}; bring the newer one, or allow the older one once"
@@ -68,4 +68,8 @@ def _time(bundle: Bundle) -> datetime:
         found = datetime.fromisoformat(bundle.manifest.created)
     except ValueError as error:
         raise BundleError(f"{bundle.folder}: does not say when it was made; make it again") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return _aware(found)
+
+
+def _aware(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

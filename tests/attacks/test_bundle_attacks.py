@@ -17,9 +17,10 @@ from medcompress.cli.main import run
 from medcompress.runtime import load
 from medcompress.runtime.bundle import MANIFEST, SIGNATURES, open_bundle
 from medcompress.runtime.errors import BundleError, EngineError
+from medcompress.runtime.keys import make_keys
 from medcompress.runtime.sealing import seal
 from medcompress.runtime.selftest import verify
-from medcompress.runtime.signing import make_keys, sign_bundle
+from medcompress.runtime.signing import sign_bundle
 
 _spec = importlib.util.spec_from_file_location("bundle_attacks", Path(__file__).with_name("bundle_attacks.py"))
 assert _spec

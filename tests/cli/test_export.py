@@ -9,7 +9,7 @@ import pytest
 
 from medcompress.cli.main import run
 from medcompress.runtime.bundle import open_bundle
-from medcompress.runtime.signing import PRIVATE_FILE, PUBLIC_FILE, make_keys
+from medcompress.runtime.keys import PRIVATE_FILE, PUBLIC_FILE, make_keys
 from medcompress.runtime.triton.repository import Repository
 
 

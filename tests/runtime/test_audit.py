@@ -332,6 +332,27 @@ def test_a_clock_that_is_set_is_noted(tmp_path: Path, monkeypatch) -> None:
     assert found.events["clock"] == 2
 
 
+def test_a_clock_set_while_the_disk_is_full_is_noted_once_there_is_room(tmp_path: Path, monkeypatch) -> None:
+    now = [1_800_000_000.0, 50.0]
+    monkeypatch.setattr(audit, "_clocks", lambda: tuple(now))
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with AuditLog(tmp_path) as log:
+        log.append(**LINE)
+        now[0] -= 3600
+        real = audit.os.write
+        monkeypatch.setattr(audit.os, "write", full)
+        with pytest.raises(MachineError, match="No space"):
+            log.append(**LINE)
+        monkeypatch.setattr(audit.os, "write", real)
+        log.append(**LINE)
+    found = check_log([tmp_path])
+    assert found.whole, found.problems
+    assert found.events == {"opened": 1, "answered": 2, "clock": 1}
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("a file")
     with pytest.raises(MachineError, match="audit log cannot be written"):

@@ -87,6 +87,9 @@ def test_each_tampering_is_found_at_its_line(i: int, lines: list[bytes], tmp_pat
     forged = json.dumps({**before, "who": "nobody"}).encode() + b"\n"
     found = tampered(lambda copy: copy.insert(i, forged))
     assert found[0] == ("order", i + 2)
+    # A time without its zone cannot be held against another.
+    naive = json.dumps({**before, "time": "2026-01-01T00:00:00"}).encode() + b"\n"
+    assert tampered(lambda copy: copy.__setitem__(i, naive)) == [("damaged", i + 1)]
     # "Nothing was torn here": a mark put in to hide a line.
     mark = json.dumps({**before, "event": "torn", "torn": "0" * 64}).encode() + b"\n"
     assert tampered(lambda copy: copy.__setitem__(slice(i, i + 1), [b"gone\n", mark]))[0][0] == "damaged"
@@ -221,6 +224,7 @@ def test_the_command(log: Path, lines: list[bytes], tmp_path: Path, capsys) -> N
         ["verify", str(tmp_path / "none")],
         ["verify", str(log), "--head", "12"],
         ["head", "x"],
+        ["head", str(path)],
         ["show"],
     ):
         assert run(["audit", *arguments]) == 2, arguments

@@ -19,9 +19,10 @@ from medcompress.cli.main import run
 from medcompress.runtime import load
 from medcompress.runtime.bundle import MANIFEST, SIGNATURES, TRUST, open_bundle
 from medcompress.runtime.errors import BundleError, InputError, MachineError
+from medcompress.runtime.keys import make_keys, name_of, read_public_keys
 from medcompress.runtime.newest import NEWEST_FILE, refuse_older
 from medcompress.runtime.sealing import seal
-from medcompress.runtime.signing import make_keys, name_of, read_public_keys, sign_bundle
+from medcompress.runtime.signing import sign_bundle
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +206,42 @@ def test_what_is_no_key_is_refused(keys: Path, whole: Path, tmp_path: Path) -> N
         sign_bundle(whole, path)
 
 
+def test_keys_that_others_may_touch_are_not_used(signed: Path, tmp_path: Path, capsys) -> None:
+    make_keys(tmp_path / "pair")
+    private, public = tmp_path / "pair" / "signing.key", tmp_path / "pair" / "signing.pub"
+    private.chmod(0o640)
+    assert run(["sign", str(signed), "--key", str(private)]) == 2
+    assert "that others may read" in capsys.readouterr().err
+    private.chmod(0o600)
+    sign_bundle(signed, private)
+    for place in (public, public.parent):
+        mode = place.stat().st_mode
+        place.chmod(mode | 0o002)
+        with pytest.raises(InputError, match="written by anybody"):
+            open_bundle(signed, trust=public.parent)
+        place.chmod(mode)
+    open_bundle(signed, trust=public.parent)
+
+
+def test_half_a_pair_of_keys_is_not_left(tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("medcompress.runtime.keys.write_whole", full)
+    with pytest.raises(OSError, match="No space"):
+        make_keys(tmp_path / "pair")
+    monkeypatch.undo()
+    make_keys(tmp_path / "pair")
+
+
+def test_a_file_in_place_of_the_signatures_is_told(signed: Path, keys: Path, capsys) -> None:
+    shutil.rmtree(signed / SIGNATURES)
+    (signed / SIGNATURES).write_text("x")
+    assert run(["sign", str(signed), "--key", str(keys / "maker" / "signing.key")]) == 2
+    assert "is no folder" in capsys.readouterr().err
+    assert run(["verify", str(signed), "--trust", str(keys / "maker")]) == 2
+
+
 def test_openssl_agrees(whole: Path, keys: Path) -> None:
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")
@@ -247,9 +284,27 @@ def test_an_older_bundle_of_the_same_name_is_refused(whole: Path, tmp_path: Path
     refuse_older(made(-1), "chest", state=state)
     with pytest.raises(BundleError, match="does not say when"):
         refuse_older(msgspec.structs.replace(new, manifest=msgspec.structs.replace(new.manifest, created="")), "x")
+    (state / NEWEST_FILE).write_text('{"chest": {"created": "2020-01-01T00:00:00", "bundle": "0"}}')
+    refuse_older(new, "chest", state=state)
     (state / NEWEST_FILE).write_text("{")
     with pytest.raises(MachineError, match="is damaged"):
         refuse_older(new, "chest", state=state)
+
+
+def test_a_node_does_not_go_back_to_an_older_bundle(
+    whole: Path, keys: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    pytest.importorskip("pynetdicom")
+    pytest.importorskip("highdicom")
+    monkeypatch.setenv("MEDCOMPRESS_STATE", str(tmp_path / "state"))
+    older = Path(shutil.copytree(whole, tmp_path / "older"))
+    path = older / MANIFEST
+    path.write_bytes(path.read_bytes().replace(b'"created": "20', b'"created": "19', 1))
+    sign_bundle(older, keys / "maker" / "signing.key")
+    refuse_older(open_bundle(whole, trust=keys / "maker"), "older")
+    asked = ["node", str(older), "--out", str(tmp_path / "out"), "--trust", str(keys / "maker"), "--no-measure"]
+    assert run(asked) == 2
+    assert "bring the newer one" in capsys.readouterr().err
 
 
 def test_a_server_does_not_go_back_to_an_older_bundle(whole: Path, keys: Path, tmp_path: Path, monkeypatch) -> None:
