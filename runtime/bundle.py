@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -66,6 +67,7 @@ SIGNATURES = "signatures"
 # Of the environment: the public key, or the folder of keys, every bundle must be signed with.
 TRUST = "MEDCOMPRESS_TRUST"
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 
@@ -188,17 +190,21 @@ def parse_manifest(folder: Path, data: bytes) -> Bundle:
         )
     manifest = from_json(data, Manifest, str(path), BundleError)
     try:
-        json.loads(data, object_pairs_hook=_refuse_twice)
+        json.loads(data, object_pairs_hook=_refuse_ambiguous)
     except ValueError as error:
-        raise BundleError(
-            f"{path}: {first_line(error)}, and another reader may take the other one; make the bundle again"
-        ) from error
+        raise BundleError(f"{path}: {first_line(error)}; make the bundle again") from error
     if not manifest.files:
         raise BundleError(f"{path}: lists no files; the bundle was not finished, make it again")
     return Bundle(folder, manifest, hashlib.sha256(data).hexdigest())
 
 
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+def _refuse_ambiguous(pairs: list[tuple[str, Any]]) -> None:
+    """Of each object within: a key given twice, and what would draw on a terminal or begin a line of its own."""
     if len({key for key, _ in pairs}) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"holds {next(key for key in keys if keys.count(key) > 1)!r} twice")
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"holds {twice!r} twice, and another reader may take the other one")
+    texts = [text for key, value in pairs for text in (key, *(value if isinstance(value, list) else [value]))]
+    odd = next((text for text in texts if isinstance(text, str) and _CONTROL.search(text)), None)
+    if odd is not None:
+        raise ValueError(f"holds control characters, in {odd[:40]!a}")

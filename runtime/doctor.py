@@ -118,13 +118,12 @@ def _examine(bundle: Bundle, threads: int, machine: Machine) -> tuple[Examined, 
     trials = {trial.check.name: trial for trial in measure(bundle, threads, heat=True)}
     order = in_order(bundle, remember(bundle, threads, tuple(trials.values())))
     forms = tuple(_form(variant, trials[variant.name]) for variant in order)
-    made = manifest.lineage.get("cpu", {})
     found = Examined(
         bundle=str(bundle.folder),
         identity=bundle.identity,
         verdict=manifest.verdict,
         created=manifest.created,
-        made_on=str(made.get("model", "")),
+        made_on=manifest.made_on,
         chosen=manifest.chosen,
         threads=threads,
         files=len(manifest.files),

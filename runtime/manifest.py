@@ -20,6 +20,7 @@ _MAX_VARIANTS = 100
 # No classifier's weights are longer; longer ones would take minutes to hash.
 _MAX_FILE_BYTES = 4 * 1024**3
 # Letters, digits, '.', '_' and '-' in at most three folders; no part starts with a dot, so none climbs out.
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!_-]{0,60}")
 _SAFE_NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*/){0,3}[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -148,6 +149,20 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if self.files and (unlisted or not variant.files):
                 raise ValueError(f"variant {variant.name} names files that are not listed: {unlisted}")
             _check_form(variant)
+
+    @property
+    def made_on(self) -> str:
+        """The CPU it was measured on when it was made; empty where it does not say."""
+        cpu = self.lineage.get("cpu")
+        model = cpu.get("model") if isinstance(cpu, dict) else None
+        return model if isinstance(model, str) else ""
+
+    def made_with(self, package: str) -> str:
+        """The version of a package it was made with; empty where it does not say one."""
+        versions = self.lineage.get("versions")
+        found = versions.get(package) if isinstance(versions, dict) else None
+        # It is printed within a command that is to be copied.
+        return found if isinstance(found, str) and _VERSION.fullmatch(found) else ""
 
     def variant(self, name: str) -> Variant:
         """The variant of that name.

@@ -223,7 +223,7 @@ def load(
     if off > PIXEL_TOLERANCE:
         raise EngineError(
             f"Pillow here decodes or resizes otherwise than where the bundle was made (by {off} grey levels); "
-            f"install the version it names: {manifest.lineage.get('versions', {}).get('pillow', 'unknown')}"
+            f"install the version it names: {manifest.made_with('pillow') or 'unknown'}"
         )
     threads = threads or manifest.threads
     if variant:

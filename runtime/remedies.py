@@ -100,7 +100,9 @@ def _of_forms(bundle: Bundle, examined: Examined, machine: Machine) -> list[Prob
         if form.ok or form.damaged or lacking(variant.requires, machine.cpu):
             continue
         package = package_of(variant.engine)
-        if variant.engine != package:
+        if variant.engine == "tensorrt":
+            found.append(_of_plan(bundle, form.name, form.status))
+        elif variant.engine != package:
             what = f"{form.name} does not run here: {form.status.rpartition('; ')[0] or form.status}"
             found.append(_minor(what, form.status.rpartition("; ")[2]))
         elif machine.engines.get(variant.engine):
@@ -120,6 +122,13 @@ def _of_forms(bundle: Bundle, examined: Examined, machine: Machine) -> list[Prob
     return found
 
 
+def _of_plan(bundle: Bundle, name: str, status: str) -> Problem:
+    """Of a form whose plan is built on the machine that runs it: the error tells how to mend it, or a new one may."""
+    what, _, mend = status.rpartition("; ")
+    mend = mend.removeprefix("run: ").replace("BUNDLE", str(bundle.folder)) if what else ""
+    return _minor(f"{name} does not run here: {what or status}", mend or f"medcompress build {bundle.folder}")
+
+
 def _explained_by(bundle: Bundle, name: str) -> str:
     """Its engine as it was where the golden maps were made; of a damaged graph the file is told apart."""
     return f"pip install {_pinned(bundle, package_of(bundle.manifest.variant(name).engine))}"
@@ -136,7 +145,7 @@ def _faster(machine: Machine) -> str:
 
 def _pinned(bundle: Bundle, package: str) -> str:
     """As where the bundle was made."""
-    known = bundle.manifest.lineage.get("versions", {}).get(package)
+    known = bundle.manifest.made_with(package)
     return f"{package}=={known}" if known else package
 
 

@@ -163,6 +163,17 @@ def escape_sequence_as_a_class(bundle: Path) -> None:
     edit(bundle, lambda m: m["decision"].update(classes=["\x1b[2J", "SYNTHETIC-OPACITY"]))
 
 
+@attack
+def escape_sequence_as_a_cpu(bundle: Path) -> None:
+    """``doctor`` prints where a bundle was made."""
+    edit(bundle, lambda m: m["lineage"].update(cpu={"model": "\x1b[2J"}))
+
+
+@attack
+def line_of_its_own_as_a_reason(bundle: Path) -> None:
+    edit(bundle, lambda m: m.update(reason="fast\nruns here: evil"))
+
+
 # What stands in a file's place
 
 

@@ -90,6 +90,22 @@ def test_what_cannot_run_here_says_so_with_the_command_that_mends_it(bundle: Pat
     assert any("none of its forms runs" in problem.what and problem.serious for problem in found.problems)
 
 
+def test_nothing_a_bundle_says_is_part_of_a_command(bundle: Path, capsys) -> None:
+    path = bundle / MANIFEST
+    manifest = json.loads(path.read_text())
+    engine = manifest["variants"][0]["engine"]
+    for lineage in (
+        {"cpu": [], "versions": 7},
+        {"cpu": {"model": 3}, "versions": {engine: "1; rm -rf /", "pillow": []}},
+    ):
+        path.write_text(json.dumps({**manifest, "lineage": lineage}))
+        keep(bundle, engine)
+        golden = bundle / manifest["variants"][0]["files"][0]
+        golden.write_bytes(golden.read_bytes() + b"x")  # something to mend
+        assert run(["doctor", str(bundle)]) in {2, 3}
+        assert "rm -rf" not in capsys.readouterr().out
+
+
 def test_no_bundle_at_all_is_damage(tmp_path: Path, capsys) -> None:
     assert run(["doctor", str(tmp_path / "missing")]) == 2
     assert "is not a bundle" in " ".join(capsys.readouterr().out.split())
