@@ -226,4 +226,4 @@ def _look(trt: Any, plan: bytes, version_compatible: bool, memory: tuple[int, in
     engine = deserialized(plan, version_compatible=version_compatible, memory=memory)
     inspector = engine.create_engine_inspector()
     told = inspector.get_engine_information(trt.LayerInformationFormat.JSON) if inspector is not None else ""
-    return layers_of(told), int(engine.device_memory_size_v2)
+    return layers_of(told or ""), int(engine.device_memory_size_v2)

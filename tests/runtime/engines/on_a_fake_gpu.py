@@ -3,6 +3,7 @@ TensorRT, in a process of their own, which test_tensorrt_engine.py starts."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 
@@ -17,13 +18,17 @@ import medcompress.runtime
 from medcompress.benchmarks.timing.worker import Worker
 from medcompress.cli.build import _print_plan
 from medcompress.cli.main import run
-from medcompress.runtime import building, gpu, plans, trial
+from medcompress.runtime import building, doctor, gpu, plans, trial
 from medcompress.runtime.building import Built
+from medcompress.runtime.bundle import open_bundle
 from medcompress.runtime.engines import cuda_memory, load_engine, tensorrt_engine, tensorrt_library
 from medcompress.runtime.engines.tensorrt_builder import build, key_here
 from medcompress.runtime.errors import EngineAbsent, EngineError
-from medcompress.runtime.golden import make_picture
+from medcompress.runtime.golden import make_picture, read_golden
+from medcompress.runtime.machine import this_machine
 from medcompress.runtime.plans import find
+from medcompress.runtime.remedies import _of_forms
+from medcompress.runtime.selftest import check_variant
 
 DRIVER = fake_tensorrt.DRIVER
 
@@ -309,6 +314,21 @@ def test_what_measures_a_model_builds_its_plan_first(model: Path) -> None:
         assert worker.load("tensorrt", [model], "fp32", 1).device == "Fake GPU"
         assert worker.engine_times((1, 3, 4, 4), 2) == [1.5, 1.5]
     assert find(key_here(model, "fp32"))
+
+
+def test_the_doctor_says_to_build_the_plan(tmp_path: Path) -> None:
+    bundle = open_bundle(write_gpu_bundle(tmp_path / "bundle"))
+    check, _ = check_variant(bundle, read_golden(bundle), bundle.manifest.variants[0], 1)
+    form = doctor.Form(check.name, False, check.status, None, None, None, None, False)
+    (problem,) = _of_forms(bundle, doctor.Examined(str(bundle.folder), forms=(form,)), this_machine())
+    assert problem.what == "tensorrt-fp32 does not run here: no plan was built from it on this machine"
+    assert problem.mend == f"medcompress build {bundle.folder}"
+
+
+def test_without_tensorrt_the_extra_is_named(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert run(["build", str(write_gpu_bundle(tmp_path / "bundle"))]) == 3
+    assert "pip install 'medcompress[tensorrt]'" in capsys.readouterr().err
 
 
 def test_build_says_which_plan_does_not_run(tmp_path: Path, capsys) -> None:
