@@ -227,7 +227,7 @@ def locked_rule(rule: str, decision: Decision) -> str:
 GLOSSARY = (
     ("variant, form", "one way to store and run the model: uncompressed, or compressed for one engine and CPU"),
     ("reference", "the uncompressed model in 32-bit floating point, on ONNX Runtime; all others are compared with it"),
-    ("fp32, bf16, int8", "numbers of 32, 16 or 8 bits: fewer are smaller and faster, and less exact"),
+    ("fp32, tf32, bf16, fp16, int8", "numbers of 32, 19, 16 or 8 bits: fewer are smaller and faster, and less exact"),
     ("vnni, avx2, amx", "instructions of a CPU that such a form is made for; x86-vnni: a CPU that has them"),
     ("held-out image", "one the model was neither trained nor tuned on"),
     ("logit", "what the network computes for a class, before it becomes a probability"),

@@ -71,7 +71,7 @@ class OnnxRuntimeGpuEngine:
                 found = self._run(self._session, np.ascontiguousarray(batch, dtype=np.float32))
             except Exception as error:  # its exceptions share no base class
                 raise EngineError(f"ONNX Runtime could not run the model ({_told(error)})") from error
-        return [np.asarray(each, dtype=np.float32) for each in found]
+        return [np.array(each, dtype=np.float32) for each in found]  # copies: the buffers are written again
 
     def close(self) -> None:
         """Free the session and its buffers."""
@@ -112,7 +112,7 @@ def load_cuda(files: Sequence[Path], precision: str, threads: int, tensors: Sequ
     """
     if precision not in {"fp32", "tf32", "fp16"}:
         raise EngineError(f"ONNX Runtime's CUDA provider does not execute {precision}; use TensorRT for it")
-    gpu = _gpu()
+    gpu = _gpu(_CUDA)
     options = {"use_tf32": str(int(precision == "tf32")), "enable_cuda_graph": "1"}
     session = _session(_CUDA, options, files, threads, tensors)
     ran = "fp32" if precision == "tf32" and int(gpu.capability.partition(".")[0]) < _TF32_SINCE else precision
@@ -133,7 +133,7 @@ def load_tensorrt(
     """
     if precision not in {"fp16", "int8"}:
         raise EngineError(f"ONNX Runtime's TensorRT provider is not used for {precision}; use its CUDA provider")
-    gpu = _gpu()
+    gpu = _gpu(_TENSORRT)
     options = {
         "trt_fp16_enable": str(int(precision == "fp16")),
         "trt_int8_enable": str(int(precision == "int8")),
@@ -145,10 +145,17 @@ def load_tensorrt(
     return OnnxRuntimeGpuEngine(session, _executed(_TENSORRT, gpu, precision, threads))
 
 
-def _gpu() -> Gpu:
+def _gpu(provider: str) -> Gpu:
+    """The GPU, with the provider's libraries loaded.
+
+    Raises:
+        EngineAbsent: there is none, or a library is missing.
+    """
     gpu = this_gpu()
     if gpu is None:
         raise EngineAbsent(why_no_gpu())
+    if not load_libraries(provider):
+        raise EngineAbsent(absent(provider))
     return gpu
 
 
@@ -176,11 +183,9 @@ def _session(
     """A session all of whose work is done by the provider.
 
     Raises:
-        EngineAbsent: the provider is not there, or a library it needs.
+        EngineAbsent: ONNX Runtime left the provider out.
         EngineError: it does not take the model, or not all of it.
     """
-    if not load_libraries(provider):
-        raise EngineAbsent(absent(provider))
     options = options_for(threads)
     options.log_severity_level = 4  # what it logs when it falls back is said by the error here
     ask_for_assignment(options)

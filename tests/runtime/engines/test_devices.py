@@ -1,0 +1,176 @@
+"""Engines of other devices on a machine that may have none: what really ran is told, and a fall-back is an error."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import openvino as ov
+import pytest
+from small_models import images, on_the_cpu, write_means, write_quantized
+
+from medcompress.runtime import requirements
+from medcompress.runtime.engines import Executed, load_engine, onnxruntime_gpu, onnxruntime_provider, openvino_engine
+from medcompress.runtime.errors import EngineAbsent, EngineError
+from medcompress.runtime.golden import TOLERANCE
+from medcompress.runtime.gpu import Gpu, this_gpu, why_no_gpu
+from medcompress.runtime.hardware import Cpu
+
+FAKE_GPU = Gpu("Fake GPU", "8.6", "580.65.06", "13.0", 24 * 2**30, 1, "0000:01:00.0")
+CPU = Cpu("a CPU", "x86_64", ("avx2",), 1)
+on_a_gpu = pytest.mark.skipif(this_gpu() is None, reason=why_no_gpu() or "there is a GPU")
+
+
+def test_auto_says_that_it_ran_on_the_cpu(tmp_path: Path) -> None:
+    if ov.Core().available_devices != ["CPU"]:
+        pytest.skip("AUTO has another device to choose here")
+    model, batch = write_means(tmp_path / "model.onnx"), images(3)
+    engine = load_engine("openvino-auto", [model], "fp32", 1)
+    assert engine.executed == Executed(engine.executed.engine, "CPU, chosen by AUTO", "fp32", 1)
+    assert np.allclose(engine.run(batch), on_the_cpu(model, batch), atol=1e-5)
+    with pytest.raises(EngineError, match="does not execute fp16 on a device of its choice"):
+        load_engine("openvino-auto", [model], "fp16", 1)
+
+
+@pytest.mark.parametrize(("engine", "device"), [("openvino-gpu", "GPU"), ("openvino-npu", "NPU")])
+def test_a_device_openvino_does_not_see_is_absent(tmp_path: Path, engine: str, device: str) -> None:
+    if any(name.startswith(device) for name in ov.Core().available_devices):
+        pytest.skip(f"there is a {device} here")
+    with pytest.raises(EngineAbsent, match=f"OpenVINO sees no {device} here, only CPU"):
+        load_engine(engine, [write_means(tmp_path / "model.onnx")], "fp16", 1)
+
+
+def test_a_device_of_fixed_shapes_takes_a_batch_image_by_image(tmp_path: Path) -> None:
+    model, batch = write_means(tmp_path / "model.onnx"), images(5)
+    engine = openvino_engine._load(ov.Core(), "CPU", {}, [model], "fp32", 1, ("flat",), single=True)
+    logits, flat = engine.run_all(batch)
+    assert np.allclose(logits, on_the_cpu(model, batch), atol=1e-5)
+    assert flat.shape == (5, 3)
+
+
+def test_without_a_gpu_its_engines_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime_gpu, "this_gpu", lambda: None)
+    monkeypatch.setattr(onnxruntime_gpu, "why_no_gpu", lambda: "no NVIDIA driver")
+    for engine in ("onnxruntime-cuda", "onnxruntime-tensorrt"):
+        with pytest.raises(EngineAbsent, match=r"^no NVIDIA driver$"):
+            load_engine(engine, [write_means(tmp_path / "model.onnx")], "fp16", 1)
+
+
+def test_an_onnxruntime_for_cpus_is_no_silent_fall_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("the onnxruntime that is installed has CUDA")
+    monkeypatch.setattr(onnxruntime_gpu, "this_gpu", lambda: FAKE_GPU)
+    model = write_means(tmp_path / "model.onnx")
+    for engine in ("onnxruntime-cuda", "onnxruntime-tensorrt"):
+        with pytest.raises(EngineAbsent, match="for CPUs alone; pip uninstall -y onnxruntime onnxruntime-gpu"):
+            load_engine(engine, [model], "fp16", 1)
+    with pytest.raises(EngineError, match="does not execute int8; use TensorRT"):
+        load_engine("onnxruntime-cuda", [model], "int8", 1)
+    versions = {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1"}
+    monkeypatch.setattr(onnxruntime_provider, "_version", versions.get)
+    with pytest.raises(EngineAbsent, match="are both installed, and overwrite each other's files; pip uninstall"):
+        load_engine("onnxruntime-cuda", [model], "fp32", 1)
+
+
+def test_layers_that_run_elsewhere_are_an_error_that_names_them(tmp_path: Path) -> None:
+    options = ort.SessionOptions()
+    onnxruntime_provider.ask_for_assignment(options)
+    session = ort.InferenceSession(str(write_means(tmp_path / "model.onnx")), options, ["CPUExecutionProvider"])
+    onnxruntime_provider.check_assignment(session, "CPUExecutionProvider")
+    with pytest.raises(EngineError, match=r"CUDAExecutionProvider does not take GlobalAveragePool \(.* on the CPU"):
+        onnxruntime_provider.check_assignment(session, "CUDAExecutionProvider")
+
+
+def test_buffers_are_kept_for_the_first_shapes_and_others_run_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's own code on a session of the CPU, in whose memory its buffers then lie."""
+    monkeypatch.setattr(onnxruntime_gpu, "_DEVICE", "cpu")
+    model = write_means(tmp_path / "model.onnx")
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    engine = onnxruntime_gpu.OnnxRuntimeGpuEngine(session, Executed("onnxruntime", "CPU", "fp32", 1))
+    random = np.random.default_rng(0)
+    for count in (1, 2, 1, 3, 1, 4, 5, 2, 6, 6, 1):
+        batch = random.standard_normal((count, 3, 4, 4), dtype=np.float32)
+        assert np.allclose(engine.run(batch), on_the_cpu(model, batch), atol=1e-6)
+    assert sorted(shape[0] for shape in engine._bound) == [1, 2, 3, 4]
+    first = engine.run(np.zeros((1, 3, 4, 4), np.float32))
+    engine.run(np.ones((1, 3, 4, 4), np.float32))
+    assert not first.any(), "an answer is no buffer that the next one overwrites"
+    with pytest.raises(EngineError, match="could not run the model"):
+        engine.run(np.zeros((1, 2, 4, 4), np.float32))
+    engine.close()
+    with pytest.raises(EngineError, match="was closed"):
+        engine.run(batch)
+
+
+def test_what_a_machine_lacks_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(requirements.DEVICES, "nvidia", lambda: "no NVIDIA driver")
+    assert requirements.lacking(("nvidia",), CPU) == "no NVIDIA driver"
+    assert requirements.refusal(("nvidia", "vnni"), CPU) == "no NVIDIA driver"
+    assert requirements.lacking(("vnni", "bf16"), CPU) == "needs a CPU with vnni, bf16"
+    assert requirements.refusal(("vnni",), CPU) == "needs a CPU with vnni, this one is x86-avx2"
+    assert requirements.lacking(("avx2",), CPU) == requirements.refusal((), CPU) == ""
+    assert requirements.devices_of(("avx2", "nvidia")) == ("nvidia",)
+
+
+def test_no_device_is_looked_for_that_no_variant_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> str:
+        raise AssertionError("a device is looked for")
+
+    for device in requirements.DEVICES:
+        monkeypatch.setitem(requirements.DEVICES, device, asked)
+    assert requirements.lacking(("vnni",), CPU)
+    assert not requirements.lacking(("avx2",), CPU)
+
+
+def _on_the_gpu(engine: str, model: Path, precision: str, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Its answers, the third time: from a CUDA graph that was captured with other images."""
+    loaded = load_engine(engine, [model], precision, 1)
+    assert "ExecutionProvider on " in loaded.executed.device
+    loaded.run(batch[::-1])
+    loaded.run(batch + 1)
+    return loaded.run(batch)
+
+
+@pytest.mark.gpu
+@on_a_gpu
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_cuda_answers_as_the_cpu_does(tmp_path: Path, precision: str) -> None:
+    pytest.importorskip("onnx")
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        pytest.skip("onnxruntime-gpu is not installed")
+    model, batch = write_means(tmp_path / "model.onnx"), images(4)
+    expected = on_the_cpu(model, batch)
+    found = _on_the_gpu("onnxruntime-cuda", model, precision, batch)
+    assert np.abs(found - expected).max() <= TOLERANCE[precision] * max(1.0, np.abs(expected).max())
+
+
+@pytest.mark.gpu
+@on_a_gpu
+def test_cuda_runs_graphs_of_16_bits(tmp_path: Path) -> None:
+    halve = pytest.importorskip("medcompress.compress.half").halve
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        pytest.skip("onnxruntime-gpu is not installed")
+    model, batch = write_means(tmp_path / "model.onnx"), images(4)
+    halve(model, tmp_path / "half.onnx", batch)
+    expected = on_the_cpu(model, batch)
+    found = _on_the_gpu("onnxruntime-cuda", tmp_path / "half.onnx", "fp16", batch)
+    assert np.abs(found - expected).max() <= TOLERANCE["fp16"] * max(1.0, np.abs(expected).max())
+
+
+@pytest.mark.gpu
+@on_a_gpu
+def test_tensorrt_by_onnxruntime_runs_8_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not onnxruntime_provider.load_libraries("TensorrtExecutionProvider"):
+        pytest.skip(onnxruntime_provider.absent("TensorrtExecutionProvider"))
+    monkeypatch.setenv("MEDCOMPRESS_STATE", str(tmp_path / "state"))
+    model, batch = write_quantized(tmp_path / "model.onnx"), images(4, 32)
+    expected = on_the_cpu(model, batch)
+    found = _on_the_gpu("onnxruntime-tensorrt", model, "int8", batch)
+    assert np.abs(found - expected).max() <= TOLERANCE["int8"] * max(1.0, np.abs(expected).max())
+    assert list((tmp_path / "state").rglob("*.engine")), "the plan is kept"
+    shutil.rmtree(tmp_path / "state")
