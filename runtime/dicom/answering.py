@@ -54,13 +54,13 @@ def predict_explained(predictor: Predictor, source: ImageSource) -> Prediction:
 
 
 def encode_answer(
-    data: bytes, prediction: Prediction, bundle: Bundle, *, clinical: bool = False, receipt: str = ""
+    data: bytes, answer: Prediction | str, bundle: Bundle, *, clinical: bool = False, receipt: str = ""
 ) -> dict[str, bytes]:
-    """DICOM files that say the answer, by kind: ``report``, and ``picture`` where the prediction has a heat map.
+    """DICOM files that say the answer, by kind: ``report``, and ``picture`` where it has a heat map.
 
     Args:
         data: the DICOM file that was answered.
-        prediction, bundle, clinical, receipt: see :func:`medcompress.runtime.dicom.report.make_report`.
+        answer, bundle, clinical, receipt: see :func:`medcompress.runtime.dicom.report.make_report`.
 
     Raises:
         ImageError: no DICOM file, or a header too damaged for anything to be filed beside the image.
@@ -68,21 +68,10 @@ def encode_answer(
     """
     source = read_header(data)
     digest = hashlib.sha256(data).hexdigest()
-    told = report.make_report(source, prediction, bundle, input_sha256=digest, clinical=clinical, receipt=receipt)
+    told = report.make_report(source, answer, bundle, input_sha256=digest, clinical=clinical, receipt=receipt)
     results = {report.KIND: to_bytes(told)}
-    if prediction.heat is not None:
+    if not isinstance(answer, str) and answer.heat is not None:
         rendered = bundle.manifest.preprocessing.render(data)
-        shown = picture.make_picture(source, prediction, bundle, rendered, clinical=clinical, receipt=receipt)
+        shown = picture.make_picture(source, answer, bundle, rendered, clinical=clinical, receipt=receipt)
         results[picture.KIND] = to_bytes(shown)
     return results
-
-
-def encode_refusal(
-    data: bytes, reason: str, bundle: Bundle, *, clinical: bool = False, receipt: str = ""
-) -> dict[str, bytes]:
-    """The DICOM file that says there is no answer, and why; arguments and errors as for :func:`encode_answer`."""
-    digest = hashlib.sha256(data).hexdigest()
-    told = report.make_refusal(
-        read_header(data), reason, bundle, input_sha256=digest, clinical=clinical, receipt=receipt
-    )
-    return {report.KIND: to_bytes(told)}

@@ -50,7 +50,7 @@ _WARNING = f"{NOT_FOR_CLINICAL_USE}: research use only, not evaluated as a medic
 
 def make_report(
     source: Dataset,
-    prediction: Prediction,
+    answer: Prediction | str,
     bundle: Bundle,
     *,
     input_sha256: str,
@@ -61,7 +61,8 @@ def make_report(
 
     Args:
         source: the image's data set; its pixels are not needed.
-        prediction: the answer, its cautions among it.
+        answer: with its cautions; or, in words that name no file, why there is none: silence would read as "nothing
+            was found".
         bundle: that answered.
         input_sha256: of the file that was answered, as it stands in the audit log.
         clinical: leave "NOT FOR CLINICAL USE" out of the series description and of the content: whoever runs this
@@ -75,53 +76,30 @@ def make_report(
     require_highdicom()
     with encoding(KIND):
         header = header_of(source)
-        group = _answer_items(prediction, bundle)
-        parameters = _parameters(bundle, input_sha256, f"variant={prediction.variant}")
-        return _document(
-            header, frames_of(source, bundle), bundle, group, parameters, prediction.cautions, clinical, receipt
-        )
-
-
-def make_refusal(
-    source: Dataset,
-    reason: str,
-    bundle: Bundle,
-    *,
-    input_sha256: str,
-    clinical: bool = False,
-    receipt: str = "",
-) -> Dataset:
-    """A report that there is no answer, and why: silence would read as "nothing was found".
-
-    Args:
-        reason: without the image's name or path.
-        source, bundle, input_sha256, clinical, receipt: as for :func:`make_report`.
-
-    Raises:
-        ImageError, MachineError: likewise.
-    """
-    require_highdicom()
-    with encoding(KIND):
-        from highdicom.sr import QualitativeEvaluation
-        from pydicom.sr.codedict import codes
-
-        header = header_of(source)
-        status = [QualitativeEvaluation(codes.DCM.SummaryOfAnalyses, codes.DCM.NotAttempted)]
-        comments = (f"No answer was given: {reason}",)
-        group = {"qualitative_evaluations": status}
-        parameters = _parameters(bundle, input_sha256)
+        if isinstance(answer, str):
+            group, ran, comments = _nothing(), (), (f"No answer was given: {answer}",)
+        else:
+            group, ran, comments = _answer_items(answer, bundle), (f"variant={answer.variant}",), answer.cautions
+        parameters = (*_parameters(bundle, input_sha256), *ran)
         return _document(header, frames_of(source, bundle), bundle, group, parameters, comments, clinical, receipt)
 
 
-def _parameters(bundle: Bundle, input_sha256: str, *others: str) -> tuple[str, ...]:
+def _parameters(bundle: Bundle, input_sha256: str) -> tuple[str, ...]:
     """Algorithm Parameters (TID 4019): what must be equal for the answer to be the same."""
     preprocessing = bundle.manifest.preprocessing
     return (
         f"bundle sha256={bundle.identity}",
         f"preprocessing version={preprocessing.version}",
         f"input sha256={input_sha256}",
-        *others,
     )
+
+
+def _nothing() -> dict[str, Any]:
+    """That there is no answer, as arguments of a measurement group."""
+    from highdicom.sr import QualitativeEvaluation
+    from pydicom.sr.codedict import codes
+
+    return {"qualitative_evaluations": [QualitativeEvaluation(codes.DCM.SummaryOfAnalyses, codes.DCM.NotAttempted)]}
 
 
 def _answer_items(prediction: Prediction, bundle: Bundle) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ..errors import ImageError, ImageRefused, MachineError
 from ..prediction import Prediction
 from ..predictor import Predictor
 from ..records import write_whole
-from .answering import encode_answer, encode_refusal, predict_explained
+from .answering import encode_answer, predict_explained
 from .spool import Job, Spool
 
 # Answers begun and not finished before an image is reported as not answerable: a decoder that crashes on one image
@@ -164,7 +164,7 @@ class Worker:
             except ImageError as error:
                 reason = f"the image {str(error).removeprefix('image bytes: ')}"
                 kind = "refused" if isinstance(error, ImageRefused) else "unreadable"
-        results = encode_refusal(data, reason, bundle, **options)
+        results = encode_answer(data, reason, bundle, **options)
         self._note(job, data, start, "failed" if kind == "fault" else "refused", None, kind)
         return results, f"no answer: {reason}"
 

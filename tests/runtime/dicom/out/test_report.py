@@ -17,7 +17,7 @@ from medcompress.runtime.bundle import Bundle
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.dicom.answering import read_header
 from medcompress.runtime.dicom.derived import to_bytes
-from medcompress.runtime.dicom.report import make_refusal, make_report
+from medcompress.runtime.dicom.report import make_report
 from medcompress.runtime.errors import ImageError
 from medcompress.runtime.prediction import Prediction
 
@@ -118,7 +118,7 @@ def test_several_findings_are_present_or_absent_and_none_is_listed_that_was_not_
 
 
 def test_a_refusal_says_why_and_answers_nothing(source: Dataset, record: Callable[[Decision], Bundle]) -> None:
-    report = again(make_refusal(source, "it is all black", record(BINARY), input_sha256=INPUT))
+    report = again(make_report(source, "it is all black", record(BINARY), input_sha256=INPUT))
     (group,) = report.content.get_image_measurement_groups()
     assert group.finding_type is None
     assert not group.get_measurements()
@@ -172,7 +172,7 @@ def test_no_value_of_the_header_reaches_a_log(
     caplog.clear()
     recwarn.clear()
     caplog.set_level("DEBUG")
-    to_bytes(make_refusal(read, "why", record(BINARY), input_sha256=INPUT))
+    to_bytes(make_report(read, "why", record(BINARY), input_sha256=INPUT))
     assert "SECRET" not in caplog.text
     assert not [str(warning.message) for warning in recwarn if "SECRET" in str(warning.message)]
 
@@ -187,7 +187,7 @@ def test_histories_stay_with_the_image_and_what_is_absurdly_long_too(
     items = b"\xfe\xff\0\xe0\0\0\0\0" * 200_000
     raw[place:place] = b"\x08\0\x32\x10SQ\0\0" + len(items).to_bytes(4, "little") + items
     start = time.process_time()
-    report = to_bytes(make_refusal(read_header(bytes(raw)), "is dark", record(BINARY), input_sha256=INPUT))
+    report = to_bytes(make_report(read_header(bytes(raw)), "is dark", record(BINARY), input_sha256=INPUT))
     assert time.process_time() - start < 20
     assert b"NOBODYS" not in report
     assert len(report) < 20_000
@@ -199,7 +199,7 @@ def test_nothing_is_filed_beside_an_image_without_identity(
 ) -> None:
     source[keyword].value = value
     with pytest.raises(ImageError, match=f"no valid {keyword}") as refused:
-        make_refusal(source, "whatever", record(BINARY), input_sha256=INPUT)
+        make_report(source, "whatever", record(BINARY), input_sha256=INPUT)
     assert "SECRET" not in str(refused.value)
 
 
@@ -214,7 +214,7 @@ def test_dcmtk_reads_it_and_dicom3tools_finds_no_error(
     reports = {
         "answer": binary(),
         "findings": make_report(source, answer, record(FINDINGS), input_sha256=INPUT),
-        "refusal": make_refusal(source, "it is all black", record(BINARY), input_sha256=INPUT),
+        "refusal": make_report(source, "it is all black", record(BINARY), input_sha256=INPUT),
     }
     for name, report in reports.items():
         (tmp_path / name).write_bytes(to_bytes(report))

@@ -16,7 +16,7 @@ from pynetdicom import AE, evt
 from medcompress.runtime.bundle import Bundle
 from medcompress.runtime.decision import Decision
 from medcompress.runtime.dicom.derived import to_bytes
-from medcompress.runtime.dicom.report import make_refusal
+from medcompress.runtime.dicom.report import make_report
 from medcompress.runtime.dicom.sending import REFUSALS, Destination, Sender, parse_destination
 from medcompress.runtime.dicom.spool import Spool
 from medcompress.runtime.errors import InputError
@@ -48,7 +48,7 @@ def spool(tmp_path: Path, source: Dataset, record: Callable[[Decision], Bundle])
     spool = Spool(tmp_path / "spool")
     for receipt in ("one", "two"):
         bundle = record(Decision("multiclass", ("a", "b")))
-        report = make_refusal(source, "why", bundle, input_sha256="cd" * 32, receipt=receipt)
+        report = make_report(source, "why", bundle, input_sha256="cd" * 32, receipt=receipt)
         (spool.results / f"{receipt}-report.dcm").write_bytes(to_bytes(report))
     return spool
 
