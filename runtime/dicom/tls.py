@@ -60,7 +60,7 @@ class Tls(msgspec.Struct, frozen=True):
 
 def _no_password() -> str:
     """In place of OpenSSL's question on the terminal, which a service would wait at for ever."""
-    raise ssl.SSLError(1, "the key has a password; a service cannot ask for it")
+    raise InputError("--tls-key: has a password, and a service cannot ask for it; give the key without")
 
 
 def _why(error: OSError) -> str:

@@ -148,14 +148,21 @@ def test_results_go_by_tls_to_the_host_its_certificate_names(
 
 
 def test_files_of_tls_that_cannot_be_used_are_named(certified: Callable[[str], Tls], tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+
     good, other = certified("node"), certified("scanner")
-    locked = tmp_path / "locked.key"
-    locked.write_bytes(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+    key = serialization.load_pem_private_key(good.key.read_bytes(), None)
+    lock = serialization.BestAvailableEncryption(b"secret")
+    locked, broken = tmp_path / "locked.key", tmp_path / "broken.key"
+    locked.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock))
+    broken.write_bytes(good.key.read_bytes()[:80])
     for files, words in (
         (Tls(good.certificate, other.key, good.authority), "key values mismatch"),
         (Tls(good.certificate, good.key, tmp_path / "none"), "--tls-ca .*No such file"),
         (Tls(good.certificate, tmp_path / "none", good.authority), "--tls-key .*No such file"),
-        (Tls(good.certificate, locked, good.authority), "give a certificate and its key"),
+        (Tls(good.certificate, locked, good.authority), "--tls-key: has a password"),
+        (Tls(good.certificate, broken, good.authority), "--tls-key .*; give a certificate and its key"),
+        (Tls(good.certificate, good.key, good.key), "--tls-ca .*; give certificates in PEM"),
     ):
         with pytest.raises(InputError, match=words):
             files.calling()
