@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..benchmarks.data.samples import Sample
-from ..runtime.guard import COLUMNS, ONLY_CAUTIONS, Guard, Learned, Space
+from ..runtime.guard import ONLY_CAUTIONS, Guard
+from ..runtime.learned import COLUMNS, Learned, Space
 from ..runtime.preprocessing import Preprocessing
 from ..runtime.sight import MEASURES, POSTURES, SIDE, posed
 from . import calibration

@@ -18,8 +18,9 @@ from .errors import EngineError, ImageRefused
 from .explainers import Asked, Explainers
 from .explanation import require_explanations
 from .golden import PIXEL_TOLERANCE, Golden, pixel_error, read_golden
-from .guard import MAX_BYTES, Learned, Policy, read_learned
+from .guard import Policy, judge
 from .images import ImageSource, reasons_of
+from .learned import MAX_BYTES, Learned, read_learned
 from .placement import in_order, place, remembered
 from .prediction import Prediction
 from .reasons import Reason
@@ -169,7 +170,7 @@ class Predictor:
         """What the guard says of an image that may be answered; see :meth:`predict` for one that may not."""
         if self._learned is None:
             return ()
-        found = self._learned.judge(image, pixels)
+        found = judge(self._learned, image, pixels)
         refusal = found.refusal
         if refusal is None:
             return found.cautions

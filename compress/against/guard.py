@@ -20,8 +20,8 @@ from PIL import Image
 
 from ...benchmarks.data.samples import Sample
 from ...runtime.errors import DataError, MedcompressError
-from ...runtime.guard import Learned, read_learned
 from ...runtime.images import SUFFIXES
+from ...runtime.learned import Learned, read_learned
 from ...runtime.preprocessing import Preprocessing
 from ...trained.data.splits import DataSource, split_of
 from ..guard import exact_interval, make_guard, refuses

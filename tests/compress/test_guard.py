@@ -12,7 +12,7 @@ from medcompress.compress.against import guard as against
 from medcompress.compress.guard import _folds, exact_interval, learn, make_guard, refuses
 from medcompress.compress.looks import Looks, look
 from medcompress.compress.mistakes import MISTAKES, scrambled
-from medcompress.runtime.guard import Learned
+from medcompress.runtime.learned import Learned
 from medcompress.runtime.preprocessing import Preprocessing
 from medcompress.runtime.sight import observe
 from medcompress.trained.data.splits import DataSource, Split, split_of

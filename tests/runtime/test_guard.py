@@ -14,7 +14,8 @@ from medcompress.cli.predict import command
 from medcompress.runtime import load
 from medcompress.runtime.bundle import GUARD_FILE, MANIFEST, Manifest, open_bundle
 from medcompress.runtime.errors import BundleError, ImageRefused
-from medcompress.runtime.guard import MIRRORED, Learned, read_learned
+from medcompress.runtime.guard import MIRRORED
+from medcompress.runtime.learned import Learned, read_learned
 from medcompress.runtime.predictor import Predictor
 from medcompress.runtime.records import from_json, to_json
 from medcompress.runtime.sealing import seal
