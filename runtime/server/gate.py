@@ -110,7 +110,9 @@ class Gate:
         except Exception as error:  # the handlers of the routes have answered, unless it came from here
             log_fault(request, error)
             if not status:
-                await send_failure(send_with_headers, failure_of(error), request)
+                failure = failure_of(error)
+                kind = failure.kind
+                await send_failure(send_with_headers, failure, request)
         finally:
             seconds = time.monotonic() - start
             kind = kind or scope["state"].get("kind", "")
@@ -130,8 +132,8 @@ class Gate:
 
     def _check(self, scope: Scope, headers: Mapping[str, str]) -> None:
         method, path = scope["method"], scope["path"]
-        head = (scope["raw_path"], scope["query_string"], *(each for pair in scope["headers"] for each in pair))
-        if sum(map(len, head)) > MAX_HEAD_BYTES:
+        line = (scope.get("raw_path") or b"", scope["query_string"])
+        if sum(len(each) for part in (line, *scope["headers"]) for each in part) > MAX_HEAD_BYTES:
             raise ServingError("malformed", f"its first line and headers are longer than {MAX_HEAD_BYTES >> 10} KiB")
         if "transfer-encoding" in headers and "content-length" in headers:
             # RFC 9112, section 6.1: where two readers of it see different ends, one of them is being tricked.

@@ -129,11 +129,10 @@ def _protocol(most: int, gate: Gate) -> type[asyncio.Protocol]:
             self._waiting = self.loop.call_later(seconds, self._headers_late)
 
         def _headers_late(self) -> None:
-            if self.cycle is not None and not self.cycle.response_complete:
-                return
-            if self.transport.get_write_buffer_size():
+            idle = self.cycle is None or self.cycle.response_complete
+            if self.flow.write_paused or (idle and self.transport.get_write_buffer_size()):
                 self.transport.abort()  # nobody takes the answer: a close would wait, and keep it, for ever
-            elif not self.transport.is_closing():
+            elif idle and not self.transport.is_closing():
                 self.transport.close()
 
         def send_400_response(self, msg: str) -> None:

@@ -160,8 +160,9 @@ def test_slow_senders_are_not_waited_for(server: Server, picture: bytes) -> None
     assert depth(server) == 0
 
 
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
 def test_the_end_takes_nothing_new_and_gives_what_is_under_way(
-    start: Callable[..., Server], tmp_path: Path, picture: bytes
+    start: Callable[..., Server], tmp_path: Path, picture: bytes, end: signal.Signals
 ) -> None:
     wait = tmp_path / "wait"
     server = start(write_fake_bundle(tmp_path / "one", wait), "--workers", "1").until_ready()
@@ -171,8 +172,9 @@ def test_the_end_takes_nothing_new_and_gives_what_is_under_way(
     wait.touch()
     asking = Asking(server, picture)
     server.until(lambda: depth(server) == 1)
-    server.process.send_signal(signal.SIGTERM)
+    server.process.send_signal(end)
     server.until(lambda: server.ask("GET", "/ready")[0] == 503)
+    assert server.json("GET", "/ready")["state"] == "ending"
     assert server.kind("POST", "/predict", picture) == (503, "stopping")
     wait.unlink()
     asking.join(30)
@@ -211,7 +213,11 @@ def test_the_token_and_the_watchdog_under_uvicorns_own_command(
         wait.touch()
         while b"self-test failed" not in systemd.recv(1000):
             pass
-        assert server.ask("GET", "/ready")[0] == 503
+        # Who bears no token is told no more than that: what is wrong may name a folder.
+        said = {"ready": False, "reason": "not ready: failed", "models": [], "state": "failed"}
+        assert server.json("GET", "/ready") == said
+        bearing = server.json("GET", "/ready", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert "there was no answer within" in bearing["reason"] and bearing["models"] == ["one"]
         systemd.settimeout(1)
         with pytest.raises(TimeoutError):  # an engine that hangs is no sign of life
             systemd.recv(1000)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import http.server
 import io
 import itertools
 import json
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,28 @@ expect.set_options(timeout=20_000)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed to look at the page with")
 
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    "--host-resolver-rules=MAP rebound.example 127.0.0.1",  # a name of another site that now leads here
+)
+# What a page of another site could try: to read, to send as a form does, to load as its own.
+TRIED = """async (own) => {
+  const tried = (promise) => promise.then((said) => `${said.type} ${said.status}`, () => "refused");
+  const loaded = (tag, property, path) => new Promise((done) => {
+    const element = Object.assign(document.createElement(tag), {[property]: own + path});
+    element.onload = () => done("loaded");
+    element.onerror = () => done("refused");
+    document.body.append(element);
+  });
+  return [
+    await tried(fetch(`${own}/model/info`)),
+    await tried(fetch(`${own}/predict`, {method: "POST", body: "x", headers: {"X-Any": "needs to be allowed"}})),
+    await tried(fetch(`${own}/model/info`, {mode: "no-cors"})),
+    await loaded("script", "src", "/page/dom.js"),
+    await loaded("img", "src", "/metrics"),
+    await tried(fetch(`${own}/predict`, {method: "POST", body: "x", mode: "no-cors"})),
+  ];
+}"""
 # A file as a person would drop it, of base64.
 DROPPED = """([name, text]) => {
   const transfer = new DataTransfer();
@@ -279,7 +302,7 @@ def test_a_server_that_dies_and_comes_back_answers_what_waits(
     drop(page, "waits.png", image.read_bytes())
     assert "read as soon as the server is back" in wait_for(page, "gone").inner_text()
     page.wait_for_selector("#server[data-state=gone]")
-    start(pristine_bundle, "--port", port)
+    start(pristine_bundle, "--port", port).until_ready()
     wait_for(page, "answer")
     page.wait_for_selector("#server[data-state=ready]")
     assert page.locator("#history-rows tr").count() == 1
@@ -315,6 +338,32 @@ def test_a_slow_answer_can_be_cancelled_and_a_full_server_is_asked_again_and_a_t
     slow.unlink()
     page.clock.resume()
     assert wait_for(page, "answer").locator("h3").inner_text() == "CLEAR"
+
+
+def test_a_page_of_another_site_gets_nothing(browser: Any, server: Server) -> None:
+    class Other(http.server.BaseHTTPRequestHandler):
+        """A page, on another port."""
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><body>")
+
+        def log_message(self, *_: object) -> None: ...
+
+    page = browser.new_page()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        page.goto(f"http://127.0.0.1:{other.server_address[1]}/")
+        *nothing, sent = page.evaluate(TRIED, f"http://127.0.0.1:{server.port}")
+        other.shutdown()
+    assert nothing == ["refused"] * 5
+    # Such a request cannot be kept from being sent, nor its answer be read; and the server did not answer it.
+    assert sent == "opaque 0" or sent == "refused"
+    assert "POST /predict 403 origin" in server.log.read_text()
+    assert page.goto(f"http://rebound.example:{server.port}/").status == 421
+    assert page.evaluate("fetch('/model/info').then((said) => said.status)") == 421
+    page.close()
 
 
 def test_everything_can_be_done_with_the_keyboard_alone(visit: Callable[..., Any], server: Server, image: Path) -> None:
