@@ -19,7 +19,7 @@ from .trial import Trial, measure
 
 if TYPE_CHECKING:
     from .engines.tensorrt_builder import Watch
-    from .engines.tensorrt_engine import Parts
+    from .engines.tensorrt_lane import Parts
 
 ENGINE = "tensorrt"
 _RUNS = 100
