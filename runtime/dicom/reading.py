@@ -206,7 +206,10 @@ class _Counted:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Within, what pydicom and highdicom warn of reaches no log and no terminal: it quotes values of the header."""
+    """Within, what pydicom and highdicom say reaches no log and no terminal: it quotes values of the header.
+
+    Their warnings are silenced for the process, and stay so: the filters of ``warnings`` are shared by its threads.
+    """
     if _UNSAID not in warnings.filters:  # others reset them
         warnings.filterwarnings(_UNSAID[0], module=_UNSAID[3].pattern)
     _bar_logs()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
@@ -318,11 +319,14 @@ def test_dcmtk_sends_to_it_and_receives_from_it(
     ]
     command += ["--send", f"127.0.0.1:{free_port}:ARCHIVE", "--spool", str(tmp_path / "spool")]
     receiver = ["storescp", "--aetitle", "ARCHIVE", "--output-directory", str(archive), str(free_port)]
+    manager = f"medcompress-test-{os.getpid()}"
     with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening,
         subprocess.Popen(receiver) as storescp,
         log.open("w") as said,
-        subprocess.Popen(command, stderr=said) as node,
     ):
+        listening.bind(f"\0{manager}")
+        node = subprocess.Popen(command, stderr=said, env=os.environ | {"NOTIFY_SOCKET": f"@{manager}"})
         try:
             ready = re.compile(r" port (\d+)$", re.MULTILINE)
             found = wait_for(lambda: ready.search(log.read_text()) or node.poll() is not None, 60)
@@ -336,7 +340,13 @@ def test_dcmtk_sends_to_it_and_receives_from_it(
             assert "Summary of Analyses" in tool("dsrdump", received)
             node.send_signal(signal.SIGTERM)
             assert node.wait(30) == 0
+            listening.setblocking(False)
+            states = [listening.recv(100)]
+            while states[-1] != b"STOPPING=1":
+                states.append(listening.recv(100))
+            assert states[0] == b"READY=1", "told to systemd"
         finally:
             node.kill()
+            node.wait()
             storescp.kill()
     assert not list((tmp_path / "spool").rglob("*.dcm"))
