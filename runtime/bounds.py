@@ -41,7 +41,7 @@ def refuse_large(width: int, height: int, name: str) -> None:
         raise ImageError(what, "too-many-pixels", most=MAX_PIXELS)
     if max(width, height) > MAX_SIDE:
         what = f"{name}: has a side of {max(width, height):,} pixels, the limit is {MAX_SIDE:,}"
-        raise ImageError(what, "too-many-pixels", most=MAX_SIDE)
+        raise ImageError(what, "too-long", most=MAX_SIDE)
     if not min(width, height):
         raise ImageError(f"{name}: has no pixels ({width} x {height}); copy it again", "damaged")
 
@@ -72,7 +72,7 @@ def refuse_scans(file: BinaryIO, width: int, height: int, name: str) -> None:
     if scans < 2:
         return
     if scans > MAX_SCANS or scans * width * height > MAX_SCANNED_PIXELS:
-        raise ImageError(f"{name}: is a JPEG of {scans} scans, too many for its size; save it anew", "damaged")
+        raise ImageError(f"{name}: is a JPEG of {scans} scans, too many for its size; save it anew", "too-many-scans")
     if colours > 1 and width * height > MAX_COLOUR_PIXELS:
         raise ImageError(
             f"{name}: has too many pixels ({width} x {height}), the limit is {MAX_COLOUR_PIXELS:,} for a progressive "

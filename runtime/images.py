@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
-from .bounds import refuse_heavy, refuse_large, refuse_scans
+from .bounds import MAX_PIXELS, refuse_heavy, refuse_large, refuse_scans
 from .dicom.rendering import LENIENT, DicomRendering
 from .eight_bits import eight_bit, grey_table
 from .errors import ImageError
@@ -187,7 +187,7 @@ def _decode(opener: Callable[[], Image.Image], name: str, at_least: tuple[int, i
     except Image.UnidentifiedImageError as error:
         raise ImageError(f"{name}: is not a {', '.join(FORMATS)} or DICOM image", "no-image") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: has too many pixels; save it smaller", "too-many-pixels") from error
+        raise ImageError(f"{name}: has too many pixels; save it smaller", "too-many-pixels", most=MAX_PIXELS) from error
     except MemoryError as error:
         raise ImageError(f"{name}: is too large for this machine's memory", "memory") from error
     except OSError as error:

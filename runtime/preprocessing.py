@@ -99,7 +99,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.fit == "crop" and max(image.size) * self.shorter_side**2 > MAX_COLOUR_PIXELS * min(image.size):
             name = source if isinstance(source, (str, Path)) else "image"
             what = f"{name}: is too long for its width ({image.width} x {image.height}); cut out what matters"
-            raise ImageError(what, "too-many-pixels", most=MAX_COLOUR_PIXELS)
+            raise ImageError(what, "too-narrow")
         return image
 
     def draw(self, image: Image.Image) -> npt.NDArray[np.uint8]:
