@@ -15,6 +15,8 @@ from medcompress.runtime.decision import Decision
 from medcompress.trained.checkpoint import load_checkpoint, save_checkpoint
 from medcompress.trained.results.comparison import Comparison
 
+pytestmark = pytest.mark.usefixtures("blank_plots")
+
 
 @pytest.fixture(scope="module")
 def left(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

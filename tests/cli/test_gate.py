@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,10 +47,15 @@ def report_of(folder: Path) -> Report:
     return from_json((folder / "report.json").read_bytes(), Report, "report.json")
 
 
+@pytest.mark.usefixtures("one_rung")
 def test_what_is_inconclusive_ends_with_1_unless_it_is_accepted(
-    checkpoint: Path, margins: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkpoint: Path,
+    margins: Path,
+    begun: Callable[[Path], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = tmp_path / "bundle"
+    out = begun(tmp_path / "bundle")
     arguments = ["optimize", str(checkpoint), "--int8", "--target", "cpu-avx2", "--tolerance", str(margins), "--json"]
     assert run([*arguments, "--out", str(out)]) == 1
     printed = json.loads(capsys.readouterr().out)
@@ -58,6 +64,7 @@ def test_what_is_inconclusive_ends_with_1_unless_it_is_accepted(
     first = report_of(out).registration
     assert first.before and first.source == "tolerance.yaml"
 
+    begun(out)
     assert run([*arguments, "--out", str(out), "--force", "--accept-inconclusive"]) == 0
     manifest = open_bundle(out).manifest
     assert (manifest.verdict, manifest.accepted) == ("inconclusive", True)
@@ -65,14 +72,19 @@ def test_what_is_inconclusive_ends_with_1_unless_it_is_accepted(
     assert "accepted" in (out / "report.html").read_text()
 
 
-def test_margins_changed_after_a_look_are_told(checkpoint: Path, margins: Path, tmp_path: Path) -> None:
-    out = tmp_path / "bundle"
-    arguments = ["optimize", str(checkpoint), "--tolerance", str(margins), "--out", str(out)]
+def test_margins_changed_after_a_look_are_told(
+    checkpoint: Path, margins: Path, begun: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    out = begun(tmp_path / "bundle")
+    # The float forms are enough to look at.
+    arguments = ["optimize", str(checkpoint), "--int8", "--target", "cpu-avx2", "--budget", "0"]
+    arguments += ["--tolerance", str(margins), "--out", str(out)]
     run(arguments)
     seen = report_of(out).registration.measured
     later = 4_000_000_000
     margins.write_text(margins.read_text() + "minimum: 2\n")
     os.utime(margins, (later, later))
+    begun(out)
     run([*arguments, "--force"])
     registration = report_of(out).registration
     assert registration.measured == seen, "when the images were first answered is remembered"

@@ -22,6 +22,8 @@ from PIL import Image
 from medcompress.cli.train import command
 from medcompress.runtime.errors import DataError, InputError
 
+pytestmark = pytest.mark.usefixtures("blank_plots")
+
 SMALL = ["--arch", "test_resnet", "--size", "32", "--epochs", "2", "--batch-size", "8"]
 
 
@@ -118,24 +120,26 @@ def test_wrong_usage(data: Path, tmp_path: Path):
 
 
 def test_a_killed_training_resumes_exactly(data: Path, tmp_path: Path):
-    """SIGKILL in the middle of an epoch, in a process of its own, with everything that has a state in use."""
+    """SIGKILL in the middle of an epoch, in a process of its own, with everything that has a state in use.
+
+    The training that nothing stops, and the one that goes on, are of this process: it ends the same wherever it does.
+    """
     from medcompress.trained.checkpoint import load_checkpoint
 
     options = ["--strategy", "gradual", "--schedule", "plateau", "--balance", "sampler", "--augmentation", "strong"]
-    arguments = ["train", "--data", str(data), *SMALL, "--epochs", "4", *options]
-    program = [sys.executable, "-m", "medcompress.cli.main"]
+    arguments = ["--data", str(data), *SMALL, "--epochs", "4", *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     whole, out = tmp_path / "whole", tmp_path / "killed"
-    once = {"check": True, "env": environment, "capture_output": True, "timeout": 300}
-    subprocess.run([*program, *arguments, "--out", str(whole)], **once)
-    killed = subprocess.Popen([*program, *arguments, "--out", str(out)], env=environment, stderr=subprocess.DEVNULL)
+    CliRunner().invoke(command, [*arguments, "--out", str(whole)], catch_exceptions=False)
+    program = [sys.executable, "-m", "medcompress.cli.main", "train", *arguments, "--out", str(out)]
+    killed = subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL)
     while not (out / "resume.ckpt").is_file():
         assert killed.poll() is None
         time.sleep(0.001)
     killed.kill()
     killed.wait()
     assert not (out / "best.pth").is_file() or "test_auroc" not in load_checkpoint(out / "best.pth").metrics
-    subprocess.run([*program, "train", "--resume", str(out)], **once)
+    CliRunner().invoke(command, ["--resume", str(out)], catch_exceptions=False)
     for name in ("best.pth", "last.pth"):
         first, second = load_checkpoint(whole / name), load_checkpoint(out / name)
         assert first.history == second.history and first.metrics == second.metrics

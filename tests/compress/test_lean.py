@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from medcompress.runtime.errors import InputError
 from medcompress.runtime.selftest import verify
 from medcompress.trained.checkpoint import load_checkpoint, rebuild
 
+Begun = Callable[[Path], Path]
 HALF = Pruning(Target("macs", 0.5), epochs=1)
 
 
@@ -34,9 +36,28 @@ def options(checkpoint: Path, out: Path, tolerance: Tolerance, pruning: Pruning)
     return Options(checkpoint, out=out, int8=True, targets=("cpu-avx2",), tolerance=tolerance, pruning=pruning)
 
 
-def test_the_dense_network_stays_the_reference(checkpoint: Path, wide: Tolerance, tmp_path: Path) -> None:
-    out = tmp_path / "bundle"
+def test_stopped_in_the_middle_of_a_recovery_it_goes_on_and_the_dense_network_stays_the_reference(
+    checkpoint: Path, begun: Begun, wide: Tolerance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = begun(tmp_path / "bundle")
+    true = rounds.recover
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rounds, "recover", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        optimize(options(checkpoint, out, wide, HALF))
+    assert not out.exists()
+    monkeypatch.setattr(rounds, "recover", true)
+
+    def begun_anew(*_: object, **__: object) -> None:
+        raise AssertionError("what was pruned before is pruned again")
+
+    monkeypatch.setattr(rounds, "prune", begun_anew)
     outcome = optimize(options(checkpoint, out, wide, HALF))
+    assert not list(tmp_path.glob("*.partial"))
+
     report, manifest = outcome.report, open_bundle(out).manifest
     assert report.reference == REFERENCE
     pruned = {row.name for row in report.rows if row.name.startswith("macs50-")}
@@ -61,40 +82,19 @@ def test_the_dense_network_stays_the_reference(checkpoint: Path, wide: Tolerance
     assert "What was taken out" in page
 
 
-def test_stopped_in_the_middle_of_a_recovery_it_goes_on(
-    checkpoint: Path, wide: Tolerance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_target_out_of_reach_says_what_is_in_reach(
+    checkpoint: Path, begun: Begun, wide: Tolerance, tmp_path: Path
 ) -> None:
-    out = tmp_path / "bundle"
-    true = rounds.recover
-
-    def stopped(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(rounds, "recover", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        optimize(options(checkpoint, out, wide, HALF))
-    assert not out.exists()
-    monkeypatch.setattr(rounds, "recover", true)
-
-    def begun_anew(*_: object, **__: object) -> None:
-        raise AssertionError("what was pruned before is pruned again")
-
-    monkeypatch.setattr(rounds, "prune", begun_anew)
-    assert optimize(options(checkpoint, out, wide, HALF)).report.networks
-    assert not list(tmp_path.glob("*.partial"))
-
-
-def test_a_target_out_of_reach_says_what_is_in_reach(checkpoint: Path, wide: Tolerance, tmp_path: Path) -> None:
-    asked = Pruning(Target("macs", 1e-6), epochs=0)
+    asked, out = Pruning(Target("macs", 1e-6), epochs=0), begun(tmp_path / "bundle")
     with pytest.raises(InputError, match=r"--macs 1e-06 cannot be reached: 0\.0\d+ is the least"):
-        optimize(options(checkpoint, tmp_path / "bundle", wide, asked))
-    assert not (tmp_path / "bundle").exists()
+        optimize(options(checkpoint, out, wide, asked))
+    assert not out.exists()
 
 
-def test_milliseconds_are_measured(checkpoint: Path, wide: Tolerance, tmp_path: Path) -> None:
+def test_milliseconds_are_measured(checkpoint: Path, begun: Begun, wide: Tolerance, tmp_path: Path) -> None:
     asked = Pruning(Target("latency-ms", 1000.0), epochs=0)
     with pytest.raises(InputError, match="1000"):  # it is faster than that already
-        optimize(options(checkpoint, tmp_path / "bundle", wide, asked))
+        optimize(options(checkpoint, begun(tmp_path / "bundle"), wide, asked))
 
 
 def test_pruned_checkpoints_are_not_replaced_unasked(checkpoint: Path, wide: Tolerance, tmp_path: Path) -> None:
@@ -124,18 +124,21 @@ def test_pruned_checkpoints_are_not_replaced_unasked(checkpoint: Path, wide: Tol
         (["--macs", "0.5", "--budget", "soon"], "30m"),
     ],
 )
-def test_what_is_asked_wrongly(checkpoint: Path, tmp_path: Path, capsys, arguments: list[str], told: str) -> None:
-    assert run(["optimize", str(checkpoint), "--out", str(tmp_path / "b"), *arguments]) == 2
+def test_what_is_asked_wrongly(
+    checkpoint: Path, begun: Begun, tmp_path: Path, capsys, arguments: list[str], told: str
+) -> None:
+    out = begun(tmp_path / "b")
+    assert run(["optimize", str(checkpoint), "--int8", "--target", "cpu-avx2", "--out", str(out), *arguments]) == 2
     error = capsys.readouterr().err
     assert told in error
     assert "Traceback" not in error
-    assert not (tmp_path / "b").exists()
+    assert not out.exists()
 
 
 def test_what_the_search_found_is_judged_beside_the_dense_forms(
-    checkpoint: Path, wide: Tolerance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, begun: Begun, wide: Tolerance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "bundle"
+    out = begun(tmp_path / "bundle")
     proposed = Journal.next
     # It ends by what it has looked at, not by the clock: how fast this machine is at the moment is no matter.
     monkeypatch.setattr(Journal, "next", lambda self: None if self.looked else proposed(self))

@@ -19,6 +19,11 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _blank_plots(blank_plots: None) -> None:
+    pass
+
+
 @pytest.fixture
 def write_images() -> WriteImages:
     """Write ``folder/CLASS/patientNNN-K.png``; the second class and later ones have a bright square."""

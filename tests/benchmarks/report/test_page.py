@@ -100,6 +100,7 @@ def test_is_small(pages: dict[str, str]) -> None:
     assert max(len(page.encode()) for page in pages.values()) < 1_500_000
 
 
+@pytest.mark.usefixtures("drawn_anew")
 @pytest.mark.parametrize("name", ["pass", "seven classes"])
 def test_is_the_same_each_time(pages: dict[str, str], name: str) -> None:
     assert render_html(KINDS[name]()) == pages[name]

@@ -35,10 +35,20 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None
     monkeypatch.setattr(emission, "_COMMAND", (sys.executable, str(script)))
 
 
-def test_a_crash_is_told_by_its_signal(request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    child(tmp_path, monkeypatch, "os.kill(os.getpid(), signal.SIGSEGV)")
-    with pytest.raises(EngineError, match=r"ended \(SIGSEGV\)"):
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "the process that made it ended (SIGSEGV)"),
+        ("sys.exit(7)", "the process that made it ended (exit code 7)"),
+    ],
+)
+def test_a_crash_is_told_by_its_signal_or_code(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, told: str
+) -> None:
+    child(tmp_path, monkeypatch, program)
+    with pytest.raises(EngineError) as found:
         make_apart(request_)
+    assert str(found.value) == told
 
 
 def test_one_that_hangs_is_stopped(request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

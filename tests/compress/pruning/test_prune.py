@@ -6,6 +6,7 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -42,6 +43,17 @@ def cut(checkpoint: Checkpoint, share: float, **options: object) -> Checkpoint:
     return prune(checkpoint, share * dense, measure, asked=f"macs {share}", unit=dense, **options)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def halved(made: Made) -> Callable[..., Checkpoint]:
+    """A network of :data:`ARCHITECTURES` with half of its multiply-accumulates gone."""
+
+    @cache
+    def make(architecture: str, size: int, head: HeadKind = "linear") -> Checkpoint:
+        return cut(made(architecture, size, head), 0.5)
+
+    return make
+
+
 @pytest.mark.parametrize(("architecture", "size", "head"), ARCHITECTURES)
 def test_the_record_says_what_is_left_and_rebuilds_it(made: Made, architecture: str, size: int, head: HeadKind):
     checkpoint = dataclasses.replace(made(architecture, size, head), metrics={"val_auroc": 0.9}, epoch=3)
@@ -60,11 +72,11 @@ def test_the_record_says_what_is_left_and_rebuilds_it(made: Made, architecture: 
     assert checkpoint.spec.pruning == ()
 
 
-def test_a_fresh_process_gives_the_same_bits(made: Made, tmp_path: Path):
+def test_a_fresh_process_gives_the_same_bits(halved: Callable[..., Checkpoint], tmp_path: Path):
     for number, (architecture, size, head) in enumerate(ARCHITECTURES[1:4]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        pruned = cut(made(architecture, size, head), 0.5)
+        pruned = halved(architecture, size, head)
         save_checkpoint(folder / "pruned.pth", pruned)
         images = torch.randn(2, 3, size, size)
         with torch.inference_mode():
@@ -123,10 +135,11 @@ def test_a_target_too_small_is_told_as_it_was_asked(made: Made):
 
 
 @pytest.mark.parametrize(("architecture", "size"), [("timm/test_resnet", 64), ("timm/test_vit", 160)])
-def test_the_explanation_finds_the_same_layer(made: Made, architecture: str, size: int):
+def test_the_explanation_finds_the_same_layer(
+    made: Made, halved: Callable[..., Checkpoint], architecture: str, size: int
+):
     pytest.importorskip("pytorch_grad_cam")
-    checkpoint = made(architecture, size)
-    pruned = cut(checkpoint, 0.5)
+    checkpoint, pruned = made(architecture, size), halved(architecture, size)
     pixels = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     before = target_layer(rebuild(checkpoint), checkpoint.spec)
     network = rebuild(pruned)

@@ -34,10 +34,9 @@ def split(dense: Checkpoint) -> Split:
     return split_of(dense.data, dense.spec.decision.classes)
 
 
-@pytest.fixture
-def run(dense: Checkpoint, split: Split, tmp_path: Path) -> Run:
+def running(dense: Checkpoint, split: Split, own: Path) -> Run:
     def go(target: Target = QUARTER, folder: str = "room", **asked: Any) -> Pruned:
-        room = Workspace(tmp_path / folder, {}, replace=False)
+        room = Workspace(own / folder, {}, replace=False)
         latency = asked.pop("latency", None)
         try:
             return prune_in_rounds(room, dense, split, Pruning(target, **{"epochs": 0} | asked), latency=latency)
@@ -47,21 +46,31 @@ def run(dense: Checkpoint, split: Split, tmp_path: Path) -> Run:
     return go
 
 
+@pytest.fixture
+def run(dense: Checkpoint, split: Split, tmp_path: Path) -> Run:
+    return running(dense, split, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(dense: Checkpoint, split: Split, tmp_path_factory: pytest.TempPathFactory) -> Pruned:
+    """Two rounds that nothing stopped."""
+    return running(dense, split, tmp_path_factory.mktemp("whole"))(rounds=2)
+
+
 def same(first: Pruned, second: Pruned) -> bool:
     one, two = first.checkpoint, second.checkpoint
     return one.spec == two.spec and all(torch.equal(one.weights[name], two.weights[name]) for name in one.weights)
 
 
-def test_two_rounds_end_at_the_target(run: Run, dense: Checkpoint):
-    found = run(rounds=2)
+def test_two_rounds_end_at_the_target(whole: Pruned, dense: Checkpoint):
     shape = dense.spec.preprocessing.shape
-    whole = count_macs(rebuild(dense), shape)
-    first, second = found.checkpoint.spec.pruning
+    macs = count_macs(rebuild(dense), shape)
+    first, second = whole.checkpoint.spec.pruning
     assert first.asked == second.asked == "macs 0.25"
-    assert first.macs[0] == whole and second.macs[0] == first.macs[1]
-    assert 0.45 * whole < first.macs[1] <= 0.5 * whole
-    assert 0.22 * whole < second.macs[1] == count_macs(rebuild(found.checkpoint), shape) <= 0.25 * whole
-    assert len(found.histories) == 2 and found.seconds > 0
+    assert first.macs[0] == macs and second.macs[0] == first.macs[1]
+    assert 0.45 * macs < first.macs[1] <= 0.5 * macs
+    assert 0.22 * macs < second.macs[1] == count_macs(rebuild(whole.checkpoint), shape) <= 0.25 * macs
+    assert len(whole.histories) == 2 and whole.seconds > 0
 
 
 def test_of_parameters_by_taylor_with_an_epoch(run: Run, dense: Checkpoint):
@@ -74,8 +83,9 @@ def test_of_parameters_by_taylor_with_an_epoch(run: Run, dense: Checkpoint):
 
 
 @pytest.mark.parametrize("at", [1, 2])
-def test_killed_in_a_round_it_goes_on_and_ends_the_same(run: Run, monkeypatch: pytest.MonkeyPatch, at: int):
-    whole = run(folder="whole", rounds=2)
+def test_killed_in_a_round_it_goes_on_and_ends_the_same(
+    run: Run, whole: Pruned, monkeypatch: pytest.MonkeyPatch, at: int
+):
     recover, prune, calls = module.recover, module.prune, []
 
     def killed(*args: Any, **options: Any) -> Checkpoint:

@@ -87,11 +87,20 @@ def checkpoint_of(architecture: str, phantoms: Path, size: int = 32) -> Checkpoi
     return Checkpoint(spec, build(spec).state_dict(), source, split.fingerprint)
 
 
+@pytest.fixture(scope="session")
+def _pruned() -> dict[str, Checkpoint]:
+    return {}
+
+
 @pytest.fixture
 def make_search(
-    phantoms: Path, wide: Tolerance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    phantoms: Path,
+    wide: Tolerance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    _pruned: dict[str, Checkpoint],
 ) -> Callable[..., Search]:
-    """A search of a network with random weights, whose latency is its MACs."""
+    """A search of a network with random weights, whose latency is its MACs; what one test has pruned, others take."""
 
     def make(architecture: str = "medcompress/small_cnn", size: int = 32, tolerance: Tolerance = wide) -> Search:
         checkpoint = checkpoint_of(architecture, phantoms, size)
@@ -107,7 +116,13 @@ def make_search(
                 raise RuntimeError("the exporter does not know this\nand more lines")
             return "onnxruntime-fp32", macs, 1000
 
-        recover = rungs.recover
+        recover, prune = rungs.recover, rungs.prune
+
+        def pruned_once(dense: Checkpoint, *args: Any, **options: Any) -> Checkpoint:
+            key = f"{dense.spec} {args[0]} {options}"  # its weights are those of its architecture
+            if key not in _pruned:
+                _pruned[key] = prune(dense, *args, **options)
+            return dataclasses.replace(_pruned[key])
 
         def counted(*args: Any, **options: Any) -> Checkpoint:
             made.recovered.append(options["epochs"])
@@ -119,6 +134,7 @@ def make_search(
         clock = SimpleNamespace(monotonic=lambda: float(len(made.timed)))
         monkeypatch.setattr(rungs, "time", clock)
         monkeypatch.setattr(looking, "time", clock)
+        monkeypatch.setattr(rungs, "prune", pruned_once)
         monkeypatch.setattr(rungs, "fastest", fastest)
         monkeypatch.setattr(rungs, "recover", counted)
         return made

@@ -26,6 +26,11 @@ LEFT |= {"reliability.png"}
 
 
 @pytest.fixture
+def blank_plots() -> None:
+    """They are drawn here."""
+
+
+@pytest.fixture
 def run(checkpoint: Path) -> tuple[Checkpoint, Split, dict[str, np.ndarray]]:
     """A checkpoint as training has it at its end, its split, and outputs for the held-out parts."""
     found = load_checkpoint(checkpoint)
