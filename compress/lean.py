@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -20,10 +21,12 @@ from ..trained.learning.distillation import digest
 from .forms import Calibrated, Forms, Trial, joined, make_forms
 from .networks import Network, make_network
 from .pruning.options import Pruning, usual_epochs
-from .pruning.rounds import Pruned, prune_in_rounds
 from .recipes import Recipe
 from .speed import fastest
 from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from .pruning.rounds import Pruned
 
 # Of the time that is left, pruning and recovery may take so much: the forms need the rest.
 _SHARE = 0.75
@@ -71,6 +74,9 @@ def make_lean(
         return _search(workspace, recipes, dense, rendered, trial)
     if asked is None:
         return Lean(make_forms(workspace, recipes, dense, trial), tuple(recipes), {}, ())
+    # Training's packages take seconds to load.
+    from .pruning.rounds import prune_in_rounds
+
     say(f"Pruning to {asked.target}")
     room = workspace.room(f"{asked.name}-{asked.digest}")
     preprocessing = dense.checkpoint.spec.preprocessing
