@@ -214,7 +214,7 @@ def test_the_token_and_the_watchdog_under_uvicorns_own_command(
         while b"self-test failed" not in systemd.recv(1000):
             pass
         # Who bears no token is told no more than that: what is wrong may name a folder.
-        said = {"ready": False, "reason": "not ready: failed", "models": [], "state": "failed"}
+        said = {"ready": False, "reason": "the server is not ready: failed", "models": [], "state": "failed"}
         assert server.json("GET", "/ready") == said
         bearing = server.json("GET", "/ready", headers={"Authorization": f"Bearer {TOKEN}"})
         assert "there was no answer within" in bearing["reason"] and bearing["models"] == ["one"]
