@@ -444,6 +444,8 @@ def main() -> int:
     image = given.image.read_bytes() if given.image else picture()
     token = given.token_file.read_text().strip() if given.token_file else ""
     at = Target(address.hostname or "127.0.0.1", address.port or 8008, image, token)
+    if ask(at, request(at, "GET /ready")).status != 200:
+        sys.exit(f"{given.url}: is not ready; wait until /ready says so")
     before, through = honest(at), 0
     for name in given.names or ATTACKS:
         start = time.monotonic()
