@@ -19,7 +19,6 @@ import msgspec
 from .bundle import Bundle, Variant
 from .engines import ENGINES, package_of
 from .errors import InputError, MachineError
-from .gpu import this_gpu
 from .hardware import Cpu, this_cpu
 from .records import from_json, to_json, write_whole
 from .state import state_folder
@@ -129,8 +128,12 @@ def installed_engines() -> tuple[str, ...]:
 
 def _gpu(bundle: Bundle) -> str:
     """What there is of an NVIDIA GPU; not looked for where no variant asks for it."""
-    asks = any("nvidia" in variant.requires for variant in bundle.manifest.variants)
-    return gpu.words if asks and (gpu := this_gpu()) else ""
+    if not any("nvidia" in variant.requires for variant in bundle.manifest.variants):
+        return ""
+    from .gpu import this_gpu
+
+    gpu = this_gpu()
+    return gpu.words if gpu else ""
 
 
 def _file(bundle: Bundle, threads: int) -> Path:

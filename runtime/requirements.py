@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from .gpu import why_no_gpu
 from .hardware import Cpu
 
 _INTEL = "0x8086"
@@ -43,6 +42,12 @@ def _features(requires: Sequence[str], cpu: Cpu) -> str:
     return f"needs a CPU with {', '.join(lacks)}" if lacks else ""
 
 
+def _why_no_nvidia() -> str:
+    from .gpu import why_no_gpu  # costs a start-up nothing where no variant asks
+
+    return why_no_gpu()
+
+
 def _why_no_intel_gpu() -> str:
     """Linux shows its render nodes (https://docs.kernel.org/gpu/drm-uapi.html#render-nodes): most machines have none of
     Intel's, and are asked no further."""
@@ -64,7 +69,7 @@ def _why_no_npu() -> str:
 
 # What a variant may require beside a CPU's features -> why this machine has none of it, empty where it has.
 DEVICES: dict[str, Callable[[], str]] = {
-    "nvidia": why_no_gpu,
+    "nvidia": _why_no_nvidia,
     "intel-gpu": _why_no_intel_gpu,
     "npu": _why_no_npu,
 }
