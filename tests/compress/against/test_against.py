@@ -18,6 +18,7 @@ pytest.importorskip("nncf", reason="the peers are not installed: pip install 'me
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "quiet", True)
+    monkeypatch.setattr("medcompress.benchmarks.timing.latency.SECONDS", 0.02)
 
 
 def test_every_form_is_timed_in_one_run(
