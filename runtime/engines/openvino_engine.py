@@ -40,20 +40,22 @@ class OpenVinoEngine:
 
     def run_all(self, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         """(N, C, H, W) to (N, classes), and the tensors it was loaded with."""
-        if self._model is None:
+        # Another thread may close it meanwhile: what is under way ends with what it began with.
+        model, idle = self._model, self._idle
+        if model is None:
             raise EngineError("the OpenVINO engine was closed")
         try:
-            request = self._idle.get_nowait()
+            request = idle.get_nowait()
         except Empty:
-            request = self._model.create_infer_request()
+            request = model.create_infer_request()
         try:
             parts = [batch[place : place + 1] for place in range(len(batch))] if self._single else [batch]
-            found = [_infer(request, part, len(self._model.outputs)) for part in parts]
+            found = [_infer(request, part, len(model.outputs)) for part in parts]
             return [np.concatenate(each) for each in zip(*found, strict=True)] if self._single else found[0]
         except RuntimeError as error:
             raise EngineError(f"OpenVINO could not run the model ({_first_line(error)})") from error
         finally:
-            self._idle.put(request)
+            idle.put(request)
 
     def close(self) -> None:
         """Free the model."""
