@@ -210,7 +210,11 @@ def test_the_time_that_is_over_ends_what_was_stopped(
 
 
 def test_time_ends_it(student: Checkpoint, teacher: Checkpoint, split: Split, tmp_path: Path) -> None:
-    found = run(student, teacher, split, tmp_path, epochs=100_000, deadline=time.monotonic() + 2)
+    for seconds in (2, 20, 200):  # Where other work slows this, the first may pass before it learns at all.
+        deadline = time.monotonic() + seconds
+        found = run(student, teacher, split, tmp_path / str(seconds), epochs=100_000, deadline=deadline)
+        if len(found.history) > 1:
+            break
     assert 1 < len(found.history) < 100_000
 
 
