@@ -29,7 +29,7 @@ _CUDA, _TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 # The device of its buffers, as ONNX Runtime names it.
 _DEVICE = "cuda"
 # Shapes whose buffers and CUDA graph are kept; a batch of another one is run without.
-_SHAPES = 4
+_SHAPES = 6
 # Batches the TensorRT provider builds its plan for: best at one image.
 _PROFILE = (1, 1, 64)
 # Of compute capabilities, the first with TF32: Ampere. Before it products are of whole 32-bit floats.
