@@ -27,6 +27,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +127,13 @@ def _of_other_structure(whole: bytes, rng: random.Random) -> bytes:
         other, place = rng.choice(spots)
         how = rng.randrange(6)
         if how < 3:
-            part[key] = rng.choice(_ODD)
+            part[key] = deepcopy(rng.choice(_ODD))
         elif how == 3:
-            part[key] = json.loads(json.dumps(other[place]))
+            part[key] = deepcopy(other[place])
         elif how == 4 or not isinstance(part, dict):
             del part[key]
         else:
-            part[rng.choice(("", "x" * 300, "a/../b", "schema", str(key).upper()))] = part[key]
+            part[rng.choice(("", "x" * 300, "a/../b", "schema", str(key).upper()))] = deepcopy(part[key])
     text = json.dumps(root)
     return (text.replace('"1.5"', "1e999") if rng.random() < 0.1 else text).encode()
 
