@@ -9,11 +9,13 @@ BIN := $(VENV)/bin
 demo: setup
 	$(BIN)/medcompress demo
 
+# Each process takes a file after the other, so that what a file makes for its tests is made once; which files come
+# first says tests/conftest.py.
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 setup: $(VENV)/.installed
 

@@ -97,7 +97,7 @@ def test_no_socket_is_opened_by_either_engine_nor_by_what_tries_them(
     variants = ["onnxruntime-int8-avx2", "openvino-int8-avx2"]
     assert _network_calls(["-c", ANSWERED, bundle, str(image), *variants], trace) == []
     assert _network_calls(["-m", "medcompress.cli.main", "predict", bundle, str(image)], trace) == []
-    trial = ["-m", "medcompress.runtime.trial", bundle, open_bundle(bundle).identity, variants[1], "1"]
+    trial = ["-m", "medcompress.runtime.trial", bundle, open_bundle(bundle).identity, "1", "0", "heat", variants[1]]
     assert _network_calls(trial, trace) == []
 
 

@@ -252,7 +252,7 @@ def test_two_runs_do_not_share_a_bundle_and_ctrl_c_ends_one_with_one_line_and_co
         _, rest = child.communicate()
     finally:
         child.kill()
-        child.communicate()
+        child.wait()
     assert child.returncode == 130
     assert "Traceback" not in rest
     assert "goes on from there" in rest

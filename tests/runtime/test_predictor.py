@@ -137,9 +137,12 @@ def test_another_decoder_is_noticed(bundle: Path) -> None:
 
 
 def test_an_engine_that_is_not_installed_is_passed_over(
-    pristine_bundle: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+    pristine_bundle: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "medcompress.runtime.engines.openvino_engine", None)
+    # For the process that tries the variants.
+    (tmp_path / "openvino.py").write_text("raise ImportError('No module named openvino')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     checks = verify(pristine_bundle).variants
     assert {check.name for check in checks if not check.ok} == {
         check.name for check in checks if check.name.startswith("openvino")
