@@ -89,8 +89,6 @@ def _search(found: list[Exception], paths: Sequence[Path]) -> None:
 
 
 def _refuse_changed(before: Sequence[tuple[Path, tuple[int, ...]]], found: Sequence[Exception]) -> None:
-    if found:
-        raise found[0]
     for path, seen in before:
         try:
             with open_plain(path) as file:
@@ -99,6 +97,9 @@ def _refuse_changed(before: Sequence[tuple[Path, tuple[int, ...]]], found: Seque
             raise BundleError(f"{path}: was taken away while it was opened ({error.strerror})") from error
         if now != seen:
             raise BundleError(f"{path}: was changed while it was opened; let nobody write to a bundle in use")
+    # After the others: what the search met in a file that was exchanged meanwhile says nothing of the bundle.
+    if found:
+        raise found[0]
 
 
 def _refuse_weights_elsewhere(paths: Sequence[Path]) -> None:
