@@ -22,6 +22,7 @@ from ..benchmarks.verdict import Outcome
 from ..compress.pruning.group_losses import Sensitivity
 from ..runtime.engines import Executed
 from ..runtime.hardware import Cpu
+from ..runtime.reasons import Reason
 from ..trained.data.organize import Part
 
 
@@ -64,7 +65,8 @@ class Benchmarked(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """One image: its answer, or the ``error`` why it has none. ``time_ms``: preprocess, engine, total.
 
-    ``cautions``: what a reader of the answer should know. ``unexplained``: why --heat has no picture of it.
+    ``cautions``: what a reader of the answer should know. ``whys``: the same, or why there is no answer, each with a
+    code that stays the same. ``unexplained``: why --heat has no picture of it.
     """
 
     input: str
@@ -75,6 +77,7 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     cautions: tuple[str, ...] = ()
     unexplained: str = ""
+    whys: tuple[Reason, ...] = ()
 
 
 class Predicted(msgspec.Struct, frozen=True):

@@ -56,6 +56,7 @@ def command(
 
     from ..runtime.errors import ImageError
     from ..runtime.predictor import load
+    from ..runtime.reasons import Reason
     from .documents import Answer, Predicted
 
     if dicom_out:
@@ -78,7 +79,8 @@ def command(
                 found = write_heat(heat, image, predictor)
             found = found or predictor.predict(image)
         except ImageError as error:
-            results.append(Answer(str(image), error=str(error)))
+            why = Reason(error.code, str(error), error.values)
+            results.append(Answer(str(image), error=str(error), whys=(why,)))
             click.echo(f"error: {error}", err=True)
             continue
         if found.unexplained:
@@ -93,6 +95,7 @@ def command(
                 time_ms=found.time_ms,
                 cautions=found.cautions,
                 unexplained=found.unexplained,
+                whys=found.reasons,
             )
         )
         if not as_json:

@@ -160,14 +160,16 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """``GET /ready``: whether the models answer as they must.
+    """``GET /ready``: whether a model answers as it must.
 
     Attributes:
-        reason: why not; ``state``: the same for a program.
-        models: that are served. Who bears no token where one is asked for is told neither them nor more than the state.
+        reason: why none does; ``state``: the same for a program.
+        models: that are served; ``failed``: those of them that do not answer, and why. Who bears no token where one is
+            asked for is told neither, and no more than the state.
     """
 
     ready: bool
     reason: str = ""
     models: tuple[str, ...] = ()
     state: Literal["ready", "starting", "failed", "ending"] = "ready"
+    failed: dict[str, str] = {}

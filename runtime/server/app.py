@@ -62,7 +62,7 @@ def _routes(service: Service) -> FastAPI:
 
     @app.get("/ready", responses={**_responses(_of("Ready")), 503: {"content": _content(_of("Ready"))}})
     async def ready(request: Request) -> Response:
-        """Whether the models answer as they must: 503 before the self-test has passed, and with the reason after."""
+        """Whether a model answers as it must: 503 before the self-test has ended, and with the reason after."""
         found = service.ready
         if not request.scope["state"]["trusted"]:  # the reason may name a folder
             found = Ready(
@@ -110,7 +110,7 @@ async def _predict(service: Service, request: Request, field: str, most: int) ->
     settings = service.settings
     most_bytes = settings.max_body_mib << 20
     try:
-        service.check_ready()
+        service.check_ready(models)
         # What is refused for its size alone is told so, and needs no room.
         size = announced(request.headers)
         ticket = service.admission.enter(size if size <= most_bytes else 0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 
 from ..errors import EngineError, ImageError, ImageRefused, InputError, MedcompressError
 from .answers import Error, Kind, Why
+
+log = logging.getLogger("medcompress.serve")
 
 # RFC 9110, section 15; 499 is nginx's for a client that went away, and is only counted, never sent.
 CLIENT_GONE = 499
@@ -85,3 +88,13 @@ def failure_of(error: Exception) -> ServingError:
     if isinstance(error, (EngineError, MedcompressError)):
         return ServingError("engine", str(error))
     return ServingError("fault", "a fault in medcompress; the server's log says where, please report it")
+
+
+def log_fault(request: str, error: BaseException) -> None:
+    """A fault of ours, by its kind and place: what it says could hold a name."""
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        places.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    log.error("%s fault %s at %s", request, type(error).__name__, " < ".join(reversed(places[-6:])))

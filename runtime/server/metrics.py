@@ -5,7 +5,7 @@ No file name and no identifier of a patient or a request is a label: only routes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -50,7 +50,10 @@ class Metrics:
             registry=self.registry,
         )
         self._in_use: dict[str, tuple[str, str, str, str]] = {}
-        self._ready = Gauge("medcompress_ready", "Whether the models answer as they must.", registry=self.registry)
+        self._ready = Gauge("medcompress_ready", "Whether a model answers as it must.", registry=self.registry)
+        self._models = Gauge(
+            "medcompress_model_ready", "Whether this one answers as it must.", ("model",), registry=self.registry
+        )
         held = Gauge("medcompress_queue_depth", "Requests admitted and not yet answered.", registry=self.registry)
         held.set_function(depth)
         ProcessCollector(registry=self.registry)
@@ -77,9 +80,11 @@ class Metrics:
         self._in_use[model] = (model, variant, engine, precision)
         self._variants.labels(*self._in_use[model]).set(1)
 
-    def ready(self, is_ready: bool) -> None:
-        """What /ready says."""
+    def ready(self, is_ready: bool, models: Iterable[str], failed: Container[str]) -> None:
+        """What /ready says, of the server and of each model."""
         self._ready.set(is_ready)
+        for model in models:
+            self._models.labels(model).set(model not in failed)
 
     def text(self) -> bytes:
         """All figures, for a scrape."""

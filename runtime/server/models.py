@@ -29,12 +29,14 @@ class Member:
 
     Attributes:
         damaged: what is wrong with its files, a sentence each; the variants these belong to do not answer.
+        fault: why it does not answer, by its last test; empty where it does.
     """
 
     def __init__(self, name: str, bundle: Bundle) -> None:
         self.name = name
         self.bundle = bundle
         self.damaged: tuple[str, ...] = ()
+        self.fault = "the self-test is under way"
         self._predictor: Predictor | None = None
         self._golden: Golden | None = None
 
@@ -123,6 +125,11 @@ class Model:
         """What it tells apart: the task's name where the bundle has it, or the names of the classes."""
         named = self.members[0].bundle.manifest.lineage.get("task")
         return named if isinstance(named, str) and named else " / ".join(self.decision.classes)
+
+    @property
+    def fault(self) -> str:
+        """Why it does not answer: the first of its members' faults; empty where it does."""
+        return next((member.fault for member in self.members if member.fault), "")
 
     @property
     def policy(self) -> DicomPolicy:

@@ -8,16 +8,16 @@ import hashlib
 import io
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..audit import AuditLog, answer_of, preprocessing_mark
-from ..errors import ImageError, MachineError, MedcompressError
+from ..errors import ImageError, MachineError
 from ..hardware import this_cpu
 from ..images import read_image
 from ..prediction import Prediction
@@ -25,19 +25,19 @@ from ..preprocessing import Preprocessing
 from .admission import Admission, Ticket
 from .answers import Answer, Failure, Info, Limits, Ready, Why
 from .bodies import MAX_BATCH, Receive
-from .failures import ServingError, failure_of
+from .failures import ServingError, failure_of, log_fault
 from .metrics import Metrics
-from .models import Member, Model, members_of, open_models
+from .models import Model, members_of, open_models
 from .notify import notify
 from .pool import Job, Pool, wait_for
 from .routing import pick
 from .settings import Settings, read_token
+from .watch import Watch
 
 log = logging.getLogger("medcompress.serve")
 
 # Longer side of a preview, pixels.
 PREVIEW_SIDE = 1024
-_State: TypeAlias = Literal["ready", "starting", "failed", "ending"]
 
 
 class Service:
@@ -63,16 +63,14 @@ class Service:
         self.metrics = Metrics(lambda: self.admission.count)
         self.audit = AuditLog(settings.audit) if settings.audit else None
         self.stopping = False
-        self._state: _State = "starting"
-        self._reason = "the self-test is under way"
-        self._told: dict[str, str] = {}  # model -> variant the log and the figures name
-        self._beating: asyncio.Task[None] | None = None
+        self._watch = Watch(self.models, settings, self.pool, self.metrics)
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> Ready:
-        """Whether the models answer as they must, and why not."""
-        reason, state = ("the server is ending", "ending") if self.stopping else (self._reason, self._state)
-        return Ready(not reason, reason, tuple(self.models), state)
+        """Whether a model answers as it must, and why not; and which of several do not."""
+        found = self._watch.found
+        return Ready(False, "the server is ending", found.models, "ending", found.failed) if self.stopping else found
 
     def info(self) -> Info:
         """For ``GET /model/info``."""
@@ -82,7 +80,7 @@ class Service:
 
     def start(self) -> None:
         """Begin the self-test, and go on testing until :meth:`end`. In the event loop."""
-        self._beating = asyncio.get_running_loop().create_task(self._beat())
+        self._watching = asyncio.get_running_loop().create_task(self._watch.run())
 
     def stop(self) -> None:
         """Take nothing new; what was let in is still answered. May be called by a signal."""
@@ -92,24 +90,27 @@ class Service:
         """No answer is under way any more."""
         self.stop()
         notify("STOPPING=1")
-        if self._beating:
-            self._beating.cancel()
+        if self._watching:
+            self._watching.cancel()
             with suppress(asyncio.CancelledError):
-                await self._beating
+                await self._watching
         self.pool.close()
         if self.audit and not self.pool.running:
             self.audit.close()
 
-    def check_ready(self) -> None:
-        """Whether a request may be let in.
+    def check_ready(self, models: Sequence[Model]) -> None:
+        """Whether a request for one of these models may be let in.
 
         Raises:
-            ServingError: ``stopping`` or ``not_ready``.
+            ServingError: ``stopping``, or ``not_ready`` where the server is not or none of the models answers.
         """
         if self.stopping:
             raise ServingError("stopping", "the server is ending; ask again when it is back")
-        if self._reason:
-            raise ServingError("not_ready", self._reason)
+        ready = self.ready
+        if not ready.ready:
+            raise ServingError("not_ready", ready.reason)
+        if all(model.fault for model in models):
+            raise ServingError("not_ready", models[0].fault)
 
     async def answer(
         self,
@@ -165,6 +166,9 @@ class Service:
         self, data: bytes, models: list[Model], explain: bool, preview: bool, request: str, queue_s: float
     ) -> Answer:
         model = pick(models, data)
+        if model.fault:
+            # Another model is no answer to what was asked.
+            raise ServingError("not_ready", model.fault)
         start = time.perf_counter()
         try:
             predictions = model.predict(data, explain)
@@ -225,62 +229,6 @@ class Service:
             raise ServingError(
                 "audit", "the audit log cannot be written, and nothing is answered without it"
             ) from error
-
-    async def _beat(self) -> None:
-        """Self-test, then every few seconds an answer for the golden inputs, through the workers that serve."""
-        members = members_of(self.models)
-        told = None
-        while True:
-            try:
-                for member in members:
-                    if not member.started:
-                        await self._in_worker(lambda _, member=member: member.start(self.settings), seconds=600)
-                        for damage in member.damaged:
-                            log.warning("model %s: %s", member.name, damage)
-                    else:
-                        await self._in_worker(lambda _, member=member: member.check(), 2 * self.settings.answer_s)
-                    self._tell_variant(member)
-                self._reason, self._state = "", "ready"
-            except (MedcompressError, ServingError) as error:
-                self._reason, self._state = f"the self-test failed: {' '.join(str(error).split())}", "failed"
-            except Exception as error:  # a fault of ours must not end the tests, nor be taken for their passing
-                log_fault("self-test", error)
-                self._reason = "the self-test failed: a fault in medcompress; the server's log says where"
-                self._state = "failed"
-            if self._reason != told:
-                told = self._reason
-                log.log(logging.ERROR if told else logging.INFO, "%s", told or f"ready: {', '.join(self.models)}")
-                notify(f"READY=1\nSTATUS={told or 'ready'}" if not told else f"STATUS={told}")
-            self.metrics.ready(not told)
-            if not told:
-                notify("WATCHDOG=1")
-            await asyncio.sleep(self.settings.beat_s)
-
-    def _tell_variant(self, member: Member) -> None:
-        """Which variant answers by now: one that fails is set aside, and the next answers in its place."""
-        predictor = member.predictor
-        if self._told.get(member.name) == predictor.variant.name:
-            return
-        self._told[member.name] = predictor.variant.name
-        for setback in predictor.setbacks:
-            log.warning("model %s: variant set aside: %s", member.name, setback)
-        ran = predictor.executed
-        log.info("model %s: %s answers (%s, %s)", member.name, predictor.variant.name, ran.engine, ran.precision)
-        self.metrics.variant(member.name, predictor.variant.name, ran.engine, ran.precision)
-
-    async def _in_worker(self, work: Callable[[Job[None]], None], seconds: float) -> None:
-        job = Job(work, time.monotonic() + seconds)
-        await wait_for(self.pool.submit(job), job, seconds)
-
-
-def log_fault(request: str, error: BaseException) -> None:
-    """A fault of ours, by its kind and place: what it says could hold a name."""
-    places = []
-    trace = error.__traceback__
-    while trace is not None:
-        places.append(f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    log.error("%s fault %s at %s", request, type(error).__name__, " < ".join(reversed(places[-6:])))
 
 
 def preview_of(data: bytes, preprocessing: Preprocessing) -> Image.Image:

@@ -61,6 +61,7 @@ def test_predict(pristine_bundle: Path, image: Path, tmp_path: Path, capsys) -> 
     assert run(["predict", str(pristine_bundle), str(bad), str(image), "--json"]) == 2
     refused, answered = msgspec.json.decode(capsys.readouterr().out, type=Predicted).results
     assert "is empty" in refused.error
+    assert [why.text for why in refused.whys] == [refused.error] and refused.whys[0].code == "empty"
     assert refused.label is None
     assert answered.label
 

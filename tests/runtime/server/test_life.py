@@ -196,6 +196,31 @@ def test_an_engine_that_hangs_does_not_hold_up_the_end(
     connection.close()
 
 
+def test_of_several_models_a_damaged_one_leaves_the_others_alone(
+    start: Callable[..., Server], wait: Path, tmp_path: Path, picture: bytes
+) -> None:
+    sound, damaged = (write_fake_bundle(tmp_path / name, wait) for name in ("sound", "damaged"))
+    golden = damaged / "golden.npz"
+    whole = golden.read_bytes()
+    golden.write_bytes(whole[:-1] + b"?")
+    # Also as one of an ensemble: its mean is none without it.
+    settings = {"bundles": [str(sound), str(damaged)], "ensembles": ["both=sound,damaged"], "beat_s": 0.1}
+    command = [sys.executable, "-c", FACTORY]
+    server = start(command=command, MEDCOMPRESS_SERVE=json.dumps(settings | {"measure": False})).until_ready()
+    found = server.json("GET", "/ready")
+    assert found["ready"] and set(found["failed"]) == {"damaged", "both"}
+    assert "golden.npz: was changed" in found["failed"]["damaged"]
+    assert server.json("POST", "/predict?model=sound", picture)["model"] == "sound"
+    for asked in ("?model=damaged", "?model=both", ""):  # without a name the ensemble is meant
+        status, headers, text = server.ask("POST", f"/predict{asked}", picture)
+        assert (status, json.loads(text)["error"]["kind"], headers["Retry-After"]) == (503, "not_ready", "5")
+    said = server.ask("GET", "/metrics")[2].decode()
+    assert 'medcompress_model_ready{model="damaged"} 0.0' in said and "medcompress_ready 1.0" in said
+    golden.write_bytes(whole)
+    server.until(lambda: not server.json("GET", "/ready")["failed"])
+    assert server.json("POST", "/predict", picture)["model"] == "both"
+
+
 def test_the_token_and_the_watchdog_under_uvicorns_own_command(
     start: Callable[..., Server], tmp_path: Path, picture: bytes
 ) -> None:
@@ -214,7 +239,13 @@ def test_the_token_and_the_watchdog_under_uvicorns_own_command(
         while b"self-test failed" not in systemd.recv(1000):
             pass
         # Who bears no token is told no more than that: what is wrong may name a folder.
-        said = {"ready": False, "reason": "the server is not ready: failed", "models": [], "state": "failed"}
+        said = {
+            "ready": False,
+            "reason": "the server is not ready: failed",
+            "models": [],
+            "state": "failed",
+            "failed": {},
+        }
         assert server.json("GET", "/ready") == said
         bearing = server.json("GET", "/ready", headers={"Authorization": f"Bearer {TOKEN}"})
         assert "there was no answer within" in bearing["reason"] and bearing["models"] == ["one"]
