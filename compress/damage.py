@@ -10,7 +10,6 @@ the reference again by the first ten images of each class alone. Of two classes,
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from ..benchmarks.timing.worker import Worker
 from ..benchmarks.tolerance import Tolerance
 from ..benchmarks.weighing import weigh
 from ..runtime.bundle import Bundle, open_bundle
-from ..runtime.errors import MedcompressError
+from .command import run
 
 # Standard deviations of the noise, in steps of the INT8 weights, which run from -127 to 127.
 SCALES = range(20, 125, 3)
@@ -101,8 +100,4 @@ def _print(title: str, rows: tuple[Row, ...] | list[Row]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MedcompressError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

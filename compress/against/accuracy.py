@@ -9,7 +9,6 @@ peers calibrate on the images the bundle was calibrated on.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
@@ -28,11 +27,12 @@ from ...benchmarks.report.record import Report
 from ...benchmarks.row import Row
 from ...benchmarks.weighing import weigh
 from ...runtime.bundle import CALIBRATION_FILE, REFERENCE_FILE, Calibration, open_bundle
-from ...runtime.errors import DataError, MedcompressError
+from ...runtime.errors import DataError
 from ...runtime.records import from_json
 from ...trained.checkpoint import load_checkpoint
 from ...trained.data.splits import located, split_of
 from .. import calibration
+from ..command import run
 from ..recipes import REFERENCE
 from .peers import make_peers
 
@@ -137,8 +137,4 @@ def _number(value: float | None, digits: int) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MedcompressError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

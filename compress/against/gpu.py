@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -25,8 +24,9 @@ from ...benchmarks.progress import stage, track
 from ...benchmarks.timing.latency import Latency, measure
 from ...benchmarks.timing.worker import Worker
 from ...benchmarks.versions import versions
-from ...runtime.errors import EngineError, MachineError, MedcompressError
+from ...runtime.errors import EngineError, MachineError
 from ...runtime.gpu import this_gpu, why_no_gpu
+from ..command import run
 from .torch_gpu import COMPILED, EAGER, GRAPHS, candidates
 
 MANY = 64
@@ -266,8 +266,4 @@ def _print(found: Found) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MedcompressError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

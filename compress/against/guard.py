@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,11 +18,12 @@ import numpy as np
 from PIL import Image
 
 from ...benchmarks.data.samples import Sample
-from ...runtime.errors import DataError, MedcompressError
+from ...runtime.errors import DataError
 from ...runtime.images import SUFFIXES
 from ...runtime.learned import Learned, read_learned
 from ...runtime.preprocessing import Preprocessing
 from ...trained.data.splits import DataSource, split_of
+from ..command import run
 from ..guard import exact_interval, make_guard, refuses
 from ..looks import Looks, look
 from ..mistakes import MISTAKES
@@ -120,8 +120,4 @@ def _samples(paths: Sequence[Path]) -> list[Sample]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MedcompressError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -24,6 +24,7 @@ from ...runtime.decision import Decision
 from ...runtime.errors import EngineError, MedcompressError
 from ...runtime.hardware import this_cpu
 from ...runtime.preprocessing import Preprocessing
+from ..command import run
 from ..plain import make_plain
 from ..recipes import REFERENCE, select
 from ..speed import time_forms
@@ -161,8 +162,4 @@ def _print(lines: list[Line], threads: int) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MedcompressError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

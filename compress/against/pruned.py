@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import sys
 import tempfile
 from pathlib import Path
 
@@ -19,9 +18,9 @@ import numpy as np
 from ...benchmarks.candidate import Candidate
 from ...benchmarks.progress import stage, track
 from ...benchmarks.timing.latency import Latency
-from ...runtime.errors import MedcompressError
 from ...runtime.hardware import this_cpu
 from ...runtime.preprocessing import Preprocessing
+from ..command import run
 from ..plain import make_plain
 from ..recipes import REFERENCE, select
 from ..speed import time_forms
@@ -130,8 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MedcompressError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)
