@@ -4,14 +4,15 @@ https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
 https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html
 
 ONNX Runtime runs on the CPU whatever a provider cannot, and says so in its log alone: here that is an error. Inputs and
-outputs stay in buffers of the GPU, one set for each of the first few shapes, and what a run launches is captured as a
-CUDA graph, so that later ones launch it at once.
+outputs stay in buffers of the GPU, one set for each of the first few shapes, and what a run of the CUDA provider
+launches is captured as a CUDA graph, so that later ones launch it at once.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,15 @@ from ..errors import EngineAbsent, EngineError, first_line
 from ..gpu import Gpu, this_gpu, why_no_gpu
 from .base import Executed
 from .onnxruntime_engine import model_of, options_for
-from .onnxruntime_provider import absent, ask_for_assignment, check_assignment, load_libraries, plan_cache
+from .onnxruntime_provider import (
+    absent,
+    ask_for_assignment,
+    check_assignment,
+    driver_too_old,
+    load_libraries,
+    plan_cache,
+)
+from .own_thread import OwnThread
 
 _CUDA, _TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 # The device of its buffers, as ONNX Runtime names it.
@@ -34,6 +43,9 @@ _SHAPES = 6
 _PROFILE = (1, 1, 64)
 # Of compute capabilities, the first with TF32: Ampere. Before it products are of whole 32-bit floats.
 _TF32_SINCE = 8
+# No classifier takes longer; but the first run of a shape, which tries cuDNN's algorithms, does.
+_LIMIT_S, _FIRST_LIMIT_S = 20.0, 300.0
+_CLOSED = "the ONNX Runtime engine was closed"
 
 _Array = npt.NDArray[np.float32]
 
@@ -48,14 +60,15 @@ class _Bound(NamedTuple):
 
 
 class OnnxRuntimeGpuEngine:
-    """One session. Its runs are one after the other: it replays one CUDA graph at a time, and there is one GPU."""
+    """One session. Its runs are one after the other, in a thread of its own: there is one GPU, and a CUDA graph belongs
+    to the thread it was captured in."""
 
     def __init__(self, session: ort.InferenceSession, executed: Executed) -> None:
         self._session: ort.InferenceSession | None = session
         self._input = session.get_inputs()[0].name
         self._outputs = [output.name for output in session.get_outputs()]
         self._bound: dict[tuple[int, ...], _Bound] = {}
-        self._running = threading.Lock()
+        self._thread = OwnThread("onnxruntime")
         self.executed = executed
 
     def run(self, batch: _Array) -> _Array:
@@ -64,20 +77,28 @@ class OnnxRuntimeGpuEngine:
 
     def run_all(self, batch: _Array) -> list[_Array]:
         """(N, C, H, W) to (N, classes), and the tensors it was loaded with."""
-        with self._running:
-            if self._session is None:
-                raise EngineError("the ONNX Runtime engine was closed")
-            try:
-                found = self._run(self._session, np.ascontiguousarray(batch, dtype=np.float32))
-            except Exception as error:  # its exceptions share no base class
-                raise EngineError(f"ONNX Runtime could not run the model ({_told(error)})") from error
-        return [np.array(each, dtype=np.float32) for each in found]  # copies: the buffers are written again
+        image = np.ascontiguousarray(batch, dtype=np.float32)
+        limit = _LIMIT_S if image.shape in self._bound else _FIRST_LIMIT_S
+        return self._thread.call(partial(self._answer, image), limit)
 
     def close(self) -> None:
-        """Free the session and its buffers."""
-        with self._running:
-            self._bound.clear()
-            self._session = None
+        """Free the session and its buffers; what a lost GPU may still use is left to the run that does not return."""
+        with suppress(EngineError):
+            self._thread.call(self._free, _LIMIT_S)
+        self._thread.end(_CLOSED)
+
+    def _answer(self, batch: _Array) -> list[_Array]:
+        if self._session is None:
+            raise EngineError(_CLOSED)
+        try:
+            found = self._run(self._session, batch)
+        except Exception as error:  # its exceptions share no base class
+            raise EngineError(f"ONNX Runtime could not run the model ({_told(error)})") from error
+        return [np.array(each, dtype=np.float32) for each in found]  # copies: the buffers are written again
+
+    def _free(self) -> None:
+        self._bound.clear()
+        self._session = None
 
     def _run(self, session: ort.InferenceSession, batch: _Array) -> list[np.ndarray]:
         bound = self._bound.get(batch.shape)
@@ -134,11 +155,12 @@ def load_tensorrt(
     if precision not in {"fp16", "int8"}:
         raise EngineError(f"ONNX Runtime's TensorRT provider is not used for {precision}; use its CUDA provider")
     gpu = _gpu(_TENSORRT)
+    # Without CUDA graphs: it keeps one for all shapes and buffers, whatever a run's ``gpu_graph_id`` says, and would
+    # give the answers of whichever it captured.
     options = {
         "trt_fp16_enable": str(int(precision == "fp16")),
         "trt_int8_enable": str(int(precision == "int8")),
-        "trt_cuda_graph_enable": "1",
-        **plan_cache(gpu),
+        **plan_cache(gpu, files[0], tensors),
         **_profile(files),
     }
     session = _session(_TENSORRT, options, files, threads, tensors)
@@ -150,10 +172,13 @@ def _gpu(provider: str) -> Gpu:
 
     Raises:
         EngineAbsent: there is none, or a library is missing.
+        EngineError: its driver is too old for this ONNX Runtime.
     """
     gpu = this_gpu()
     if gpu is None:
         raise EngineAbsent(why_no_gpu())
+    if why := driver_too_old(gpu):
+        raise EngineError(why)
     if not load_libraries(provider):
         raise EngineAbsent(absent(provider))
     return gpu

@@ -6,7 +6,11 @@ import contextlib
 import ctypes
 import hashlib
 import io
+import os
+import shutil
+import stat
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
@@ -20,6 +24,8 @@ from ..state import state_folder
 _WITH_GPU = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'"
 _LIBRARY = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "tensorrt"}
 _TELLS = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
+# More plans of one GPU are not kept: those that were not loaded for the longest time go.
+_MOST_PLANS = 8
 # Works on shapes, a few whole numbers: the providers themselves leave it to the CPU.
 _SHAPE_WORK = frozenset({"Shape", "Size", "Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Range"})
 
@@ -78,22 +84,57 @@ def check_assignment(session: ort.InferenceSession, provider: str) -> None:
         raise EngineError(f"the {provider} does not take {layers[0]}{more}, which would run on the {name}")
 
 
-def plan_cache(gpu: Gpu) -> dict[str, str]:
-    """Where the TensorRT provider keeps plans and timings: a folder for each GPU, driver and version; nowhere where
-    this user has no folder."""
+def driver_too_old(gpu: Gpu) -> str:
+    """In words, with both versions, that a GPU's driver does not run the CUDA this ONNX Runtime was built with; empty
+    where it does, or ONNX Runtime has none."""
+    built = str(getattr(ort, "cuda_version", "") or "").partition(".")[0]
+    if not built or int(gpu.cuda.partition(".")[0]) >= int(built):
+        return ""
+    runs = f"driver {gpu.driver}" if gpu.driver else "the driver"
+    return (
+        f"onnxruntime-gpu {ort.__version__} is made for CUDA {built}, and {runs} here runs CUDA {gpu.cuda} at most; "
+        "update the driver, or install an earlier onnxruntime-gpu"
+    )
+
+
+def plan_cache(gpu: Gpu, model: Path, tensors: Sequence[str] = ()) -> dict[str, str]:
+    """Where the TensorRT provider keeps its plans: in a folder of this GPU, driver and versions, and in that of this
+    model; timings in the former. Nowhere where others may write there: a plan is code.
+
+    The provider knows a plan again by the model's file name and the names within it (``TRTGenerateId`` of
+    https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/providers/tensorrt/tensorrt_execution_provider_utils.h),
+    and not by its weights: a network that was trained again would be answered for by the old one's plan.
+    """
     known = sorted(f"{each.name}-{each.version}" for each in distributions() if each.name.startswith("tensorrt"))
     key = hashlib.sha256("\n".join((gpu.words, gpu.capability, ort.__version__, *known)).encode()).hexdigest()[:16]
+    content = hashlib.sha256("\n".join(("", *tensors)).encode() + model.read_bytes()).hexdigest()[:32]
     try:
-        folder = state_folder() / f"onnxruntime-tensorrt-{key}"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        timings = state_folder() / f"onnxruntime-tensorrt-{key}"
+        plans = timings / content
+        state_folder().mkdir(parents=True, exist_ok=True)
+        for folder in (timings, plans):
+            folder.mkdir(exist_ok=True, mode=0o700)
+        if not (_ours_alone(timings) and _ours_alone(plans)):
+            return {}
+        os.utime(plans)
+        kept = sorted((each for each in timings.iterdir() if each.is_dir()), key=lambda each: each.stat().st_mtime)
     except (OSError, MachineError):
         return {}
+    for old in kept[:-_MOST_PLANS]:
+        shutil.rmtree(old, ignore_errors=True)
     return {
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(folder),
+        "trt_engine_cache_path": str(plans),
         "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": str(folder),
+        "trt_timing_cache_path": str(timings),
     }
+
+
+def _ours_alone(folder: Path) -> bool:
+    """Whether no other user may write to it."""
+    found = folder.lstat()
+    ours = stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid in {0, os.getuid()})
+    return ours and not (hasattr(os, "getuid") and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 def _does_not_load(name: str) -> str:

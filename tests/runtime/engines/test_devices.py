@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +109,59 @@ def test_buffers_are_kept_for_the_first_shapes_and_others_run_without(
         engine.run(batch)
 
 
+def test_a_gpu_that_gives_no_answer_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = ort.InferenceSession(str(write_means(tmp_path / "model.onnx")), providers=["CPUExecutionProvider"])
+    engine = onnxruntime_gpu.OnnxRuntimeGpuEngine(session, Executed("onnxruntime", "CPU", "fp32", 1))
+    released = threading.Event()
+    monkeypatch.setattr(onnxruntime_gpu, "_FIRST_LIMIT_S", 0.05)
+    monkeypatch.setattr(engine, "_run", lambda session, batch: released.wait())
+    with pytest.raises(EngineError, match="the GPU gave no answer"):
+        engine.run(images(1))
+    monkeypatch.setattr(onnxruntime_gpu, "_FIRST_LIMIT_S", 3600)
+    with pytest.raises(EngineError, match="the GPU gave no answer"):
+        engine.run(images(1))
+    engine.close()
+    released.set()
+
+
+def test_a_plan_of_the_tensorrt_provider_is_for_one_model_and_one_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime names them by the model's file name and tensors: one trained again has the same."""
+    monkeypatch.setenv("MEDCOMPRESS_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(onnxruntime_provider, "_MOST_PLANS", 3)
+    first, again = tmp_path / "1" / "model.onnx", tmp_path / "2" / "model.onnx"
+    for path, content in ((first, b"weights"), (again, b"weights, trained again")):
+        path.parent.mkdir()
+        path.write_bytes(content)
+
+    def folder(path: Path, *tensors: str) -> str:
+        return onnxruntime_provider.plan_cache(FAKE_GPU, path, tensors).get("trt_engine_cache_path", "")
+
+    found = [folder(first), folder(again), folder(first, "maps")]
+    assert len(set(found)) == 3 and folder(first) == found[0]
+    for place in (Path(found[0]), Path(found[0]).parent):
+        place.chmod(0o777)
+        assert not folder(first), "who may write a plan decides what runs"
+        place.chmod(0o700)
+    (Path(found[1]) / "old.engine").write_bytes(b"")
+    os.utime(found[1], (1, 1))
+    again.write_bytes(b"and again")
+    assert folder(again) and not Path(found[1]).exists()
+    assert Path(found[0]).exists()
+
+
+def test_a_driver_too_old_for_this_onnxruntime_is_told_with_both_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort, "cuda_version", "14.1", raising=False)
+    monkeypatch.setattr(onnxruntime_gpu, "this_gpu", lambda: FAKE_GPU)
+    with pytest.raises(EngineError, match=r"is made for CUDA 14, and driver 580\.65\.06 here runs CUDA 13\.0 at most"):
+        load_engine("onnxruntime-cuda", [write_means(tmp_path / "model.onnx")], "fp32", 1)
+    monkeypatch.setattr(ort, "cuda_version", "13.0")
+    assert not onnxruntime_provider.driver_too_old(FAKE_GPU)
+
+
 def test_what_a_machine_lacks_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(requirements.DEVICES, "nvidia", lambda: "no NVIDIA driver")
     assert requirements.lacking(("nvidia",), CPU) == "no NVIDIA driver"
@@ -128,12 +183,17 @@ def test_no_device_is_looked_for_that_no_variant_asks_for(monkeypatch: pytest.Mo
 
 
 def _on_the_gpu(engine: str, model: Path, precision: str, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Its answers, the third time: from a CUDA graph that was captured with other images."""
+    """Its answers from CUDA graphs that were captured with other images, and between them of other shapes; each row is
+    of another batch size."""
     loaded = load_engine(engine, [model], precision, 1)
     assert "ExecutionProvider on " in loaded.executed.device
-    loaded.run(batch[::-1])
-    loaded.run(batch + 1)
-    return loaded.run(batch)
+    sizes = range(1, len(batch) + 1)
+    for size in sizes:
+        loaded.run(batch[:size][::-1])
+        loaded.run(batch[:size] + 1)
+    found = {size: loaded.run(batch[:size]) for size in reversed(sizes)}
+    loaded.close()
+    return np.stack([found[size][size - 1] for size in sizes])
 
 
 @pytest.mark.gpu
@@ -168,7 +228,7 @@ def test_tensorrt_by_onnxruntime_runs_8_bits(tmp_path: Path, monkeypatch: pytest
     if not onnxruntime_provider.load_libraries("TensorrtExecutionProvider"):
         pytest.skip(onnxruntime_provider.absent("TensorrtExecutionProvider"))
     monkeypatch.setenv("MEDCOMPRESS_STATE", str(tmp_path / "state"))
-    model, batch = write_quantized(tmp_path / "model.onnx"), images(4, 32)
+    model, batch = write_quantized(tmp_path / "model.onnx"), images(4, 0, 32)
     expected = on_the_cpu(model, batch)
     found = _on_the_gpu("onnxruntime-tensorrt", model, "int8", batch)
     assert np.abs(found - expected).max() <= TOLERANCE["int8"] * max(1.0, np.abs(expected).max())
