@@ -19,12 +19,14 @@ import numpy.typing as npt
 from ..errors import EngineError
 from ..plans import Record, find
 from .base import Executed
-from .cuda_memory import Cuda, GpuTimeout, cuda
+from .cuda_memory import GpuTimeout, cuda
 from .tensorrt_builder import deserialized, key_here
 from .tensorrt_lane import LIMIT_S, Lane, Parts
 
 # Inferences at a time, of each of the plan's profiles: while one computes the next is copied.
 _LANES = 2
+# What a lost GPU may still use. It is never freed, nor even forgotten: to free memory of the GPU is to wait for it.
+_LEFT: list[Any] = []
 
 _Floats = npt.NDArray[np.float32]
 
@@ -39,7 +41,6 @@ class TensorRtEngine:
         self._places = [threading.BoundedSemaphore(_LANES) for _ in self._profiles]
         self._changing = threading.Lock()
         self._lost: GpuTimeout | None = None
-        self._stuck: list[Lane] = []
         self.executed = executed
 
     def run(self, batch: _Floats) -> _Floats:
@@ -63,11 +64,12 @@ class TensorRtEngine:
     def close(self) -> None:
         """Free the engine; what runs ends first. What a lost GPU may still use is left to the end of the process."""
         with self._changing:
-            lanes = [lane for idle in self._idle for lane in idle]
+            engine, lanes = self._engine, [lane for idle in self._idle for lane in idle]
             self._idle = [[] for _ in self._profiles]
             self._engine = None
-        if not self._lost:
-            _free(self._gpu, lanes)
+        self._free(lanes)
+        if self._lost:
+            _LEFT.append(engine)
 
     def _run(self, batch: _Floats) -> list[_Floats]:
         with self._lane(len(batch)) as lane:
@@ -90,19 +92,28 @@ class TensorRtEngine:
                     yield lane
                 except GpuTimeout as error:
                     self._lost = error
-                    self._stuck.append(lane)  # not even to be forgotten: that would free what the GPU may write to
+                    self._free([lane])
                     raise
                 except BaseException:
-                    _free(self._gpu, [lane])
+                    self._free([lane])
                     raise
                 with self._changing:
                     closed = self._engine is None
                     if not closed:
                         self._idle[place].append(lane)
                 if closed:
-                    lane.free()
+                    self._free([lane])
         finally:
             self._places[place].release()
+
+    def _free(self, lanes: Sequence[Lane]) -> None:
+        """Free lanes whose GPU may have failed: its memory is gone then. Those of a lost one are left."""
+        if self._lost:
+            _LEFT.extend(lanes)
+            return
+        with suppress(EngineError), self._gpu.current():
+            for lane in lanes:
+                lane.free()
 
     def _take(self, place: int) -> Lane:
         with self._changing:
@@ -129,10 +140,3 @@ def load(files: Sequence[Path], precision: str, threads: int, tensors: Sequence[
         loaded = TensorRtEngine(engine, record, executed)
         with loaded._lane(1):  # so that what lacks memory is known now
             return loaded
-
-
-def _free(gpu: Cuda, lanes: Sequence[Lane]) -> None:
-    """Free lanes whose GPU may have failed, in which case its memory is gone anyhow."""
-    with suppress(EngineError), gpu.current():
-        for lane in lanes:
-            lane.free()

@@ -21,7 +21,7 @@ from medcompress.cli.main import run
 from medcompress.runtime import building, doctor, gpu, plans, trial
 from medcompress.runtime.building import Built
 from medcompress.runtime.bundle import open_bundle
-from medcompress.runtime.engines import cuda_memory, load_engine, tensorrt_lane, tensorrt_library
+from medcompress.runtime.engines import cuda_memory, load_engine, tensorrt_engine, tensorrt_lane, tensorrt_library
 from medcompress.runtime.engines.tensorrt_builder import build, key_here
 from medcompress.runtime.errors import EngineAbsent, EngineError
 from medcompress.runtime.golden import make_picture, read_golden
@@ -147,6 +147,9 @@ def test_a_gpu_that_is_lost_is_an_error_and_no_one_waits_for_it_twice(model: Pat
     with pytest.raises(EngineError, match="CUDA_ERROR_DEVICE_UNAVAILABLE"):
         engine.run(images(1))
     DRIVER.fake_fail(b"", 0)
+    engine.run(images(1))
+    engine.run(images(2))
+    before = DRIVER.fake_live()
     monkeypatch.setattr(tensorrt_lane, "LIMIT_S", 0.1)
     DRIVER.fake_hang(1)
     with pytest.raises(cuda_memory.GpuTimeout, match="no answer"):
@@ -155,6 +158,9 @@ def test_a_gpu_that_is_lost_is_an_error_and_no_one_waits_for_it_twice(model: Pat
     with pytest.raises(EngineError, match="no answer"):
         engine.run(images(1))
     engine.close()
+    assert DRIVER.fake_live() == before, "to free memory is to wait for the GPU"
+    *lanes, whole = tensorrt_engine._LEFT
+    assert len(lanes) == 2 and isinstance(whole, fake_tensorrt.ICudaEngine)
 
 
 def test_too_little_memory_is_told_as_such(model: Path) -> None:
