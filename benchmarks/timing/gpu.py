@@ -32,8 +32,8 @@ class DeviceFigures(msgspec.Struct, frozen=True):
         images_per_second: by batch size: one batch after the other, copies included. Ends where one did not fit.
         energy_mj: millijoules of the whole GPU for an inference of one image, one after the other; what it takes
             meanwhile for nothing is part of it.
-        device_memory_mib: that was taken of the GPU since before the model was loaded, with all these batches run: on a
-            quiet GPU its own.
+        device_memory_mib: of the GPU that its process held, with all these batches run: so much less is in use when it
+            has ended, however many others hold some.
     """
 
     engine_ms: float | None = None
@@ -51,12 +51,14 @@ def memory_used() -> int | None:
 def measure_device(
     worker: Worker, shape: Sequence[int], before: int | None = None, seconds: float = SECONDS
 ) -> DeviceFigures:
-    """Measure a loaded model, alone: nothing else is to run on the device meanwhile.
+    """Measure a loaded model, alone: nothing else is to run on the device meanwhile. On an NVIDIA GPU its worker is
+    closed at the end: what is free again then was its own.
 
     Args:
         worker: warm, and its latency known.
         shape: of one input, (channels, height, width).
-        before: :func:`memory_used` before it was loaded; None where it is not an NVIDIA GPU.
+        before: :func:`memory_used` before it was loaded; None where it is not an NVIDIA GPU. How much it was says
+            nothing here: others were loaded since.
         seconds: for each batch size.
 
     Raises:
@@ -76,10 +78,14 @@ def measure_device(
         except EngineError:  # larger ones need more memory still
             break
         rates[batch] = 1e3 * batch * len(ms) / sum(ms)
-    after = memory_used() if before is not None else None
+    held = after = None
+    if before is not None:
+        held = memory_used()
+        worker.close()
+        after = memory_used()
     return DeviceFigures(
         engine_ms=statistics.median(parts) if parts else None,
         images_per_second=rates,
         energy_mj=energy,
-        device_memory_mib=(after - before) / 2**20 if after is not None and before is not None else None,
+        device_memory_mib=(held - after) / 2**20 if held is not None and after is not None else None,
     )
