@@ -108,7 +108,8 @@ def config_text(
         "instance_group": {
             "count": 1,
             "kind": Name("KIND_GPU" if backend.on_gpu else "KIND_CPU"),
-            **({"profile": backend.profiles} if backend.profiles else {}),
+            # A plan runs on the GPU it was built on, which is the first; else the server loads it on every one.
+            **({"gpus": (0,), "profile": backend.profiles} if backend.profiles else {}),
         },
     }
     if most > 1:

@@ -85,7 +85,8 @@ def assert_triton_takes(config: Any, folder: Path, model: Path | None = None) ->
     (output,) = config.output
     assert (folder / output.label_filename).is_file()
     (group,) = config.instance_group
-    assert group.count == 1 and group.kind in (group.KIND_CPU, group.KIND_GPU) and not group.gpus
+    assert group.count == 1 and group.kind in (group.KIND_CPU, group.KIND_GPU)
+    assert list(group.gpus) == ([0] if group.profile else [])
     assert config.model_warmup
     for warmup in config.model_warmup:
         assert 1 <= warmup.batch_size <= max(1, config.max_batch_size)
@@ -215,6 +216,7 @@ def test_a_plan_that_was_built_here_is_served_as_one(
     assert [path.name for path in (folder / "1").iterdir()] == ["model.plan"]
     assert (folder / "1" / "model.plan").read_bytes() == data
     assert list(config.instance_group[0].profile) == ["0", "1"] and config.max_batch_size == 64
+    assert list(config.instance_group[0].gpus) == [0], "on another GPU it does not load"
     assert "a fake GPU with driver 580.1" in served.note and "TensorRT 11.2" in served.note
 
 
