@@ -31,6 +31,7 @@ from .onnxruntime_provider import (
     driver_too_old,
     load_libraries,
     plan_cache,
+    plans_in,
 )
 from .own_thread import OwnThread
 
@@ -157,13 +158,24 @@ def load_tensorrt(
     gpu = _gpu(_TENSORRT)
     # Without CUDA graphs: it keeps one for all shapes and buffers, whatever a run's ``gpu_graph_id`` says, and would
     # give the answers of whichever it captured.
+    cache = plan_cache(gpu, files[0], tensors)
     options = {
         "trt_fp16_enable": str(int(precision == "fp16")),
         "trt_int8_enable": str(int(precision == "int8")),
-        **plan_cache(gpu, files[0], tensors),
+        **cache,
         **_profile(files),
     }
-    session = _session(_TENSORRT, options, files, threads, tensors)
+    kept = plans_in(cache)
+    try:
+        session = _session(_TENSORRT, options, files, threads, tensors)
+    except EngineAbsent:
+        raise
+    except EngineError:
+        if not kept:
+            raise
+        for plan in kept:  # it may be damaged, as where the power went while it was written
+            plan.unlink(missing_ok=True)
+        session = _session(_TENSORRT, options, files, threads, tensors)
     return OnnxRuntimeGpuEngine(session, _executed(_TENSORRT, gpu, precision, threads))
 
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
@@ -128,6 +128,12 @@ def plan_cache(gpu: Gpu, model: Path, tensors: Sequence[str] = ()) -> dict[str, 
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": str(timings),
     }
+
+
+def plans_in(cache: Mapping[str, str]) -> list[Path]:
+    """What lies in the folder of :func:`plan_cache`."""
+    folder = cache.get("trt_engine_cache_path")
+    return sorted(Path(folder).iterdir()) if folder else []
 
 
 def _ours_alone(folder: Path) -> bool:

@@ -151,6 +151,31 @@ def test_a_plan_of_the_tensorrt_provider_is_for_one_model_and_one_user(
     assert Path(found[0]).exists()
 
 
+def test_a_damaged_plan_of_the_tensorrt_provider_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider is a fake: it takes no plan that lies there, and writes its own."""
+    monkeypatch.setenv("MEDCOMPRESS_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(onnxruntime_gpu, "_gpu", lambda provider: FAKE_GPU)
+    model = write_means(tmp_path / "model.onnx")
+    tries: list[bool] = []
+
+    def session(provider: str, options: dict[str, str], *rest: object) -> ort.InferenceSession:
+        plan = Path(options["trt_engine_cache_path"]) / "TRTKernel_0.engine"
+        tries.append(plan.exists())
+        if plan.exists() or len(tries) == 1:
+            raise EngineError("could not deserialize engine from cache")
+        plan.write_bytes(b"a plan")
+        return ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime_gpu, "_session", session)
+    with pytest.raises(EngineError, match="deserialize"):
+        load_engine("onnxruntime-tensorrt", [model], "fp16", 1)
+    for _ in range(2):
+        load_engine("onnxruntime-tensorrt", [model], "fp16", 1).close()
+    assert tries == [False, False, True, False], "what fails without a plan is not tried again"
+
+
 def test_a_driver_too_old_for_this_onnxruntime_is_told_with_both_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
