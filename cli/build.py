@@ -35,7 +35,7 @@ def command(bundle: Path, engine: str, version_compatible: bool, trust: Path | N
     serves the bundle. Then every variant is tried and timed, and the fastest answers from now on.
 
     Exit codes: 0 every plan runs faithfully here, 2 the bundle is damaged or has no such variant, 3 there is no GPU or
-    no TensorRT, or one of the plans does not run.
+    no TensorRT, or one of the plans cannot be built or does not run.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -53,6 +53,8 @@ def command(bundle: Path, engine: str, version_compatible: bool, trust: Path | N
     click.echo(f"{found.gpu}{driver}, TensorRT {found.tensorrt} by {found.memory}")
     for plan in found.plans:
         _print_plan(plan)
+    for name, why in found.failed.items():
+        click.echo(f"\n{name}: {why}")
     click.echo(f"answers here: {found.answers or 'none'}")
     return found.exit_code
 

@@ -69,6 +69,7 @@ class Built(msgspec.Struct, frozen=True):
     Attributes:
         gpus: how many CUDA shows this process; ``gpu`` is the first.
         memory: library the engine's memory and streams are had by.
+        failed: variant -> why its plan could not be built; the others were.
         answers: the variant that answers here from now on, as the fastest; None where none runs.
     """
 
@@ -79,12 +80,13 @@ class Built(msgspec.Struct, frozen=True):
     tensorrt: str
     memory: str
     plans: tuple[Plan, ...]
+    failed: dict[str, str]
     answers: str | None
 
     @property
     def exit_code(self) -> int:
-        """0: every plan runs faithfully here; 3: one does not."""
-        return 0 if all(plan.ok for plan in self.plans) else 3
+        """0: every plan was built, and runs faithfully here; 3: one does not."""
+        return 0 if not self.failed and all(plan.ok for plan in self.plans) else 3
 
 
 def build_plans(bundle: Bundle, watch: Watch, *, version_compatible: bool = False) -> Built:
@@ -93,7 +95,7 @@ def build_plans(bundle: Bundle, watch: Watch, *, version_compatible: bool = Fals
     Raises:
         InputError: the bundle has no variant for TensorRT.
         BundleError: a file of one was changed.
-        EngineError: there is no GPU or no TensorRT, they do not go together, or the model cannot be built.
+        EngineError: there is no GPU or no TensorRT, they do not go together, or no plan at all can be built.
     """
     from .engines.cuda_memory import cuda
     from .engines.tensorrt_library import library, usable_gpu
@@ -107,7 +109,15 @@ def build_plans(bundle: Bundle, watch: Watch, *, version_compatible: bool = Fals
     gpu, trt = usable_gpu(), library()
     if gpu.count > 1:
         watch.noted(f"of {gpu.count} GPUs the first is used, {gpu.name}; CUDA_VISIBLE_DEVICES chooses another")
-    records = [each for variant in variants for each in _records(bundle, variant, watch, version_compatible)]
+    records: list[tuple[Variant, bool, bool, Record]] = []
+    failed: dict[str, EngineError] = {}
+    for variant in variants:
+        try:
+            records += _records(bundle, variant, watch, version_compatible)
+        except EngineError as error:  # another may fit, or have no such layer
+            failed[variant.name] = error
+    if not records:
+        raise next(iter(failed.values()))
     watch.noted("trying every variant")
     trials = {trial.check.name: trial for trial in measure(bundle, manifest.threads)}
     order = in_order(bundle, remember(bundle, manifest.threads, tuple(trials.values())))
@@ -119,6 +129,7 @@ def build_plans(bundle: Bundle, watch: Watch, *, version_compatible: bool = Fals
         tensorrt=str(trt.__version__),
         memory=cuda().name,
         plans=tuple(_plan(bundle, *each, trials[each[0].name]) for each in records),
+        failed={name: str(error) for name, error in failed.items()},
         answers=next((variant.name for variant in order if trials[variant.name].check.ok), None),
     )
 

@@ -20,7 +20,7 @@ from medcompress.cli.build import _print_plan
 from medcompress.cli.main import run
 from medcompress.runtime import building, doctor, gpu, plans, trial
 from medcompress.runtime.building import Built
-from medcompress.runtime.bundle import open_bundle
+from medcompress.runtime.bundle import Variant, open_bundle
 from medcompress.runtime.engines import cuda_memory, load_engine, tensorrt_engine, tensorrt_lane, tensorrt_library
 from medcompress.runtime.engines.tensorrt_builder import build, key_here
 from medcompress.runtime.errors import EngineAbsent, EngineError
@@ -28,6 +28,7 @@ from medcompress.runtime.golden import make_picture, read_golden
 from medcompress.runtime.machine import this_machine
 from medcompress.runtime.plans import find
 from medcompress.runtime.remedies import _of_forms
+from medcompress.runtime.sealing import seal
 from medcompress.runtime.selftest import check_variant
 
 DRIVER = fake_tensorrt.DRIVER
@@ -342,3 +343,18 @@ def test_build_says_which_plan_does_not_run(tmp_path: Path, capsys) -> None:
     fake_tensorrt.FAKE.add("build")
     assert run(["build", str(bundle)]) == 3
     assert "not enough memory of the GPU is free" in capsys.readouterr().err
+
+
+def test_what_cannot_be_built_keeps_no_other_from_being_built(tmp_path: Path, capsys, monkeypatch) -> None:
+    folder = write_gpu_bundle(tmp_path / "bundle")
+    manifest = open_bundle(folder).manifest
+    write_means(folder / "odd.onnx", last="Hardmax", size=16)
+    odd = Variant("tensorrt-odd", "tensorrt", "fp32", ("odd.onnx",), ("nvidia",))
+    seal(folder, msgspec.structs.replace(manifest, files={}, variants=(odd, *manifest.variants)))
+    monkeypatch.setattr(trial, "_TURNS", 1)
+    assert run(["build", str(folder), "--json"]) == 3
+    found = msgspec.json.decode(capsys.readouterr().out, type=Built)
+    assert [(plan.variant, plan.ok) for plan in found.plans] == [("tensorrt-fp32", True)]
+    assert (
+        list(found.failed) == ["tensorrt-odd"] and "operator Hardmax of the layer last" in found.failed["tensorrt-odd"]
+    )
