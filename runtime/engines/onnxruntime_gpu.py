@@ -135,8 +135,14 @@ def load_cuda(files: Sequence[Path], precision: str, threads: int, tensors: Sequ
     if precision not in {"fp32", "tf32", "fp16"}:
         raise EngineError(f"ONNX Runtime's CUDA provider does not execute {precision}; use TensorRT for it")
     gpu = _gpu(_CUDA)
-    options = {"use_tf32": str(int(precision == "tf32")), "enable_cuda_graph": "1"}
-    session = _session(_CUDA, options, files, threads, tensors)
+    options = {"use_tf32": str(int(precision == "tf32"))}
+    try:
+        session = _session(_CUDA, {**options, "enable_cuda_graph": "1"}, files, threads, tensors)
+    except EngineAbsent:
+        raise
+    except EngineError:
+        # What has no CUDA graph is refused before it is told why: without one it is told what would run elsewhere.
+        session = _session(_CUDA, options, files, threads, tensors)
     ran = "fp32" if precision == "tf32" and int(gpu.capability.partition(".")[0]) < _TF32_SINCE else precision
     return OnnxRuntimeGpuEngine(session, _executed(_CUDA, gpu, ran, threads))
 

@@ -151,6 +151,27 @@ def test_a_plan_of_the_tensorrt_provider_is_for_one_model_and_one_user(
     assert Path(found[0]).exists()
 
 
+def test_what_cuda_graphs_refuse_is_told_by_operator_and_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CUDA provider is a fake, which takes no graph; the session is the CPU's."""
+    model, tries = write_means(tmp_path / "model.onnx"), []
+    monkeypatch.setattr(onnxruntime_gpu, "_gpu", lambda provider: FAKE_GPU)
+    make = ort.InferenceSession
+
+    def session(path: str, options: ort.SessionOptions, providers: list, **how: object) -> ort.InferenceSession:
+        ((_, settings),) = providers
+        tries.append(settings)
+        if "enable_cuda_graph" in settings:
+            raise RuntimeError("all compute graph nodes have not been partitioned to the CUDA EP")
+        made = make(path, options, providers=["CPUExecutionProvider"])
+        monkeypatch.setattr(made, "get_providers", lambda: ["CUDAExecutionProvider"])
+        return made
+
+    monkeypatch.setattr(ort, "InferenceSession", session)
+    with pytest.raises(EngineError, match=r"CUDAExecutionProvider does not take GlobalAveragePool"):
+        load_engine("onnxruntime-cuda", [model], "fp32", 1)
+    assert [settings["use_tf32"] for settings in tries] == ["0", "0"]
+
+
 def test_a_damaged_plan_of_the_tensorrt_provider_is_built_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
