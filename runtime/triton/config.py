@@ -48,6 +48,7 @@ _BFLOAT = (
     "Triton's OpenVINO backend has no way to pin f32: a CPU with bf16 computes its float layers in bf16, which is not "
     "what was judged"
 )
+_TWO_FLOATS = "the accelerator is told one precision alone, and may not take this graph of two: build its plan first"
 _ONNX = "onnxruntime_onnx"
 # Of ONNX Runtime's backend: https://github.com/triton-inference-server/onnxruntime_backend#readme
 BACKENDS = {
@@ -70,6 +71,8 @@ def backend_of(variant: Variant) -> Backend:
     backend = BACKENDS[variant.engine]
     if backend.name == "openvino" and "bf16" not in variant.precision:
         return msgspec.structs.replace(backend, note=_BFLOAT)
+    if backend.accelerator == "tensorrt" and variant.precision == "int8-fp16":
+        return msgspec.structs.replace(backend, note=f"{backend.note}; {_TWO_FLOATS}")
     return backend
 
 

@@ -25,7 +25,7 @@ from medcompress.runtime.engines import load_engine
 from medcompress.runtime.golden import TOLERANCE, read_golden
 from medcompress.runtime.gpu import Gpu
 from medcompress.runtime.sealing import seal
-from medcompress.runtime.triton.config import BACKENDS, config_text
+from medcompress.runtime.triton.config import BACKENDS, backend_of, config_text
 from medcompress.runtime.triton.graph import DYNAMIC, read_graph
 from medcompress.runtime.triton.repository import Repository, Served, export
 from medcompress.runtime.triton.text import mapped, to_text
@@ -195,6 +195,14 @@ def test_variants_for_a_gpu(with_gpu: Bundle, tmp_path: Path) -> None:
         assert accelerator == "tensorrt" and parameters["precision_mode"] == "INT8"
         assert parameters["trt_profile_max_shapes"] == "image:32x3x48x48"
     assert "runs only on the GPU" in found.models[-1].note and not found.models[0].note
+
+
+def test_a_graph_of_two_precisions_without_a_plan_is_told() -> None:
+    notes = [
+        backend_of(Variant(f"tensorrt-{precision}", "tensorrt", precision, ("model.onnx",))).note
+        for precision in ("int8", "int8-fp16")
+    ]
+    assert ["build its plan first" in note for note in notes] == [False, True]
 
 
 def test_a_plan_that_was_built_here_is_served_as_one(
