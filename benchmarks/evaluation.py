@@ -20,7 +20,7 @@ from ..runtime.requirements import devices_of, lacking
 from .candidate import Candidate
 from .progress import stage, track
 from .row import Row
-from .timing.gpu import measure_device, memory_used
+from .timing.gpu import measure_device
 from .timing.latency import ROUNDS, Latency, measure
 from .timing.worker import LIMIT_S, Worker
 
@@ -80,15 +80,12 @@ def answer(
         executed: dict[str, Executed] = {}
         logits: dict[str, dict[str, Logits]] = {part: {} for part in images}
         problems: dict[str, str] = {}
-        before: dict[str, int | None] = {}
         for candidate in candidates:
             lacks = lacking(candidate.requires, this_cpu())
             if lacks:
                 problems[candidate.name] = f"not run here: {lacks}"
                 continue
             stage(f"  measuring {candidate.name}")
-            if devices_of(candidate.requires):
-                before[candidate.name] = memory_used() if "nvidia" in candidate.requires else None
             worker = stack.enter_context(Worker(candidate.command, limit_s))
             try:
                 executed[candidate.name] = worker.load(candidate.engine, candidate.files, candidate.precision, threads)
@@ -111,9 +108,9 @@ def answer(
         if isinstance(failed, EngineError):
             raise EngineError(f"the reference {reference} does not run here: {failed}")
         on_device = {
-            name: _on_device(workers[name], preprocessing, used)
-            for name, used in before.items()
-            if isinstance(latency.get(name), Latency)
+            candidate.name: _on_device(workers[candidate.name], preprocessing, "nvidia" in candidate.requires)
+            for candidate in candidates
+            if devices_of(candidate.requires) and isinstance(latency.get(candidate.name), Latency)
         }
     rows = []
     for candidate in candidates:
@@ -137,10 +134,10 @@ def _run(worker: Worker, npy: Path, preprocessing: Preprocessing) -> Logits:
     return outputs
 
 
-def _on_device(worker: Worker, preprocessing: Preprocessing, before: int | None) -> dict[str, Any]:
+def _on_device(worker: Worker, preprocessing: Preprocessing, nvidia: bool) -> dict[str, Any]:
     """The fields of DeviceFigures; nothing where the device failed after its latency was known."""
     try:
-        return msgspec.structs.asdict(measure_device(worker, preprocessing.shape, before))
+        return msgspec.structs.asdict(measure_device(worker, preprocessing.shape, nvidia=nvidia))
     except EngineError as error:
         stage(f"note: the device was not measured further: {error}")
         return {}

@@ -49,7 +49,7 @@ def memory_used() -> int | None:
 
 
 def measure_device(
-    worker: Worker, shape: Sequence[int], before: int | None = None, seconds: float = SECONDS
+    worker: Worker, shape: Sequence[int], *, nvidia: bool = False, seconds: float = SECONDS
 ) -> DeviceFigures:
     """Measure a loaded model, alone: nothing else is to run on the device meanwhile. On an NVIDIA GPU its worker is
     closed at the end: what is free again then was its own.
@@ -57,14 +57,13 @@ def measure_device(
     Args:
         worker: warm, and its latency known.
         shape: of one input, (channels, height, width).
-        before: :func:`memory_used` before it was loaded; None where it is not an NVIDIA GPU. How much it was says
-            nothing here: others were loaded since.
+        nvidia: whether it runs on an NVIDIA GPU, whose energy and memory are then told.
         seconds: for each batch size.
 
     Raises:
         EngineError: it cannot run one image.
     """
-    gpu = this_gpu() if before is not None else None
+    gpu = this_gpu() if nvidia else None
     start = nvml.energy_mj(gpu.pci) if gpu else None
     single = worker.time((1, *shape), seconds, _LEAST_RUNS)
     end = nvml.energy_mj(gpu.pci) if gpu else None
@@ -79,7 +78,7 @@ def measure_device(
             break
         rates[batch] = 1e3 * batch * len(ms) / sum(ms)
     held = after = None
-    if before is not None:
+    if nvidia:
         held = memory_used()
         worker.close()
         after = memory_used()

@@ -72,7 +72,7 @@ class Watch:
             return isinstance(error, ServingError)
         except Exception as error:  # a fault of ours must not end the tests, nor be taken for their passing
             log_fault("self-test", error)
-            member.fault = f"model {member.name}: the self-test failed: a fault in medcompress; the server's log says where"
+            member.fault = f"model {member.name}: the self-test failed: a fault in medcompress; see the server's log"
         return False
 
     def _tell(self, found: Ready) -> None:

@@ -19,6 +19,7 @@ from ..networks.layers import layer_groups
 from ..spec import ModelSpec
 from .augmentation import augment, augmentation
 from .distillation import Teacher, distance, distillation
+from .layout import layout_of
 from .losses import class_weights, loss
 from .options import TrainOptions
 from .schedules import lowered, rate
@@ -52,7 +53,8 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.teacher = teacher
         self.deadline = deadline
-        self.network = network
+        self.layout = layout_of(network)
+        self.network = network.to(memory_format=self.layout)
         self.decision = spec.decision
         self.options = options
         self.groups = layer_groups(network)
@@ -81,7 +83,7 @@ class Classifier(pl.LightningModule):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Rendered uint8 pixels to raw outputs (N, classes)."""
         inputs = normalize(pixels, self.table)
-        return self.network(inputs.contiguous(memory_format=torch.channels_last))
+        return self.network(inputs.contiguous(memory_format=self.layout))
 
     def on_train_epoch_start(self) -> None:
         self._freeze()
@@ -104,7 +106,7 @@ class Classifier(pl.LightningModule):
         pixels, targets = batch
         images = augment(pixels, self.augmentation)
         inputs = (images - self.mean) / self.std
-        outputs = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        outputs = self.network(inputs.contiguous(memory_format=self.layout))
         found = self._loss(outputs, targets)
         if self.teacher is not None:
             taught = distillation(outputs.float(), self.teacher.of_augmented(images), self.decision.kind)

@@ -115,7 +115,7 @@ def _classifier(
     teacher: Teacher | None,
     deadline: float = math.inf,
 ) -> Classifier:
-    return Classifier(network.to(memory_format=torch.channels_last), spec, options, train.targets, teacher, deadline)
+    return Classifier(network, spec, options, train.targets, teacher, deadline)
 
 
 def _hardware(options: TrainOptions, classifier: Classifier) -> dict[str, Any]:

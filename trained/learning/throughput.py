@@ -64,7 +64,7 @@ def measure(options: TrainOptions, images: int = 512) -> dict[str, float]:
     dataset = ImageDataset(samples, preprocessing)
     spec = ModelSpec(options.architecture, preprocessing, decision_for(split.classes, "", split.multilabel))
     torch.manual_seed(0)
-    classifier = Classifier(build(spec).to(memory_format=torch.channels_last), spec, options, dataset.targets)
+    classifier = Classifier(build(spec), spec, options, dataset.targets)
     targets = dataset.targets.argmax(dim=1)
     inputs = normalize(dataset[range(len(dataset))][0], classifier.table)
 
@@ -127,7 +127,7 @@ def _bare(
         images = inputs[batch]
         if augmented:
             images = augment(dataset[batch][0], classifier.augmentation).expand(-1, 3, -1, -1)
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=classifier.layout)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bf16"):
             loss = functional.cross_entropy(network(images), targets[batch])
         optimizer.zero_grad()
