@@ -1,9 +1,10 @@
 """A network in torch on an NVIDIA GPU, as a peer for latency: a worker process of its own.
 
 ``eager`` is torch as it is when nobody has tuned it: in FP32, its convolutions in TF32 where the GPU has that
-(https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices). The compiled ones
-are what its own documentation recommends for convolutions on a GPU: 16-bit floats, channels last, ``torch.compile``,
-without and with CUDA graphs (https://docs.pytorch.org/docs/stable/generated/torch.compile.html). The weights are random.
+(https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices). The compiled
+ones are what its own documentation recommends for convolutions on a GPU: 16-bit floats, channels last,
+``torch.compile``, without and with CUDA graphs
+(https://docs.pytorch.org/docs/stable/generated/torch.compile.html). The weights are random.
 """
 
 from __future__ import annotations
