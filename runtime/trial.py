@@ -35,6 +35,8 @@ _TURNS = 3
 # Slower than this beside the fastest is not going to be it: it has no second turn.
 _NEAR = 2
 _LIMIT_S = 120
+# ONNX Runtime's TensorRT provider builds its plan when it is loaded for the first time here.
+_BUILD_LIMIT_S = 1200
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -99,7 +101,8 @@ def _process(bundle: Bundle, names: Sequence[str], threads: int, seconds: float,
     # -P: a json.py that lies in the current folder is not to be run in place of Python's own.
     command = [sys.executable, "-P", "-m", __spec__.name, str(bundle.folder), bundle.identity, str(threads)]
     command += [str(seconds), "heat" if heat else "none", *names]
-    limit = _LIMIT_S * len(names)
+    engines = [bundle.manifest.variant(name).engine for name in names]
+    limit = sum(_BUILD_LIMIT_S if engine == "onnxruntime-tensorrt" else _LIMIT_S for engine in engines)
     try:
         ended = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=limit, check=False)
     except subprocess.TimeoutExpired as error:
