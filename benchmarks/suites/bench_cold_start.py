@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def bench_first_answer(benchmark: BenchmarkFixture, bundle: Bundle, picture: Cal
     started: list[subprocess.Popen[str]] = []
 
     def first_answer() -> str:
-        child = subprocess.Popen([sys.executable, "-P", "-c", *arguments], stdout=subprocess.PIPE, text=True)
+        child = cold_start.start(arguments)
         started.append(child)
         assert child.stdout is not None
         return child.stdout.readline()
