@@ -56,6 +56,8 @@ export async function ask(file) {
   }
   let broken = 0;
   while (current()) {
+    if (!info) await learn(); // a picture can be dropped before the server said which models there are
+    if (!current()) return;
     const model = $("model").value;
     const result = await predict(bytes, { model, preview: !visible, signal: mine.control.signal });
     if (!current()) return;

@@ -232,6 +232,24 @@ def test_the_heat_map_lies_where_the_server_says_and_can_be_faded(
     assert not canvas.is_visible()
 
 
+def test_a_picture_dropped_before_the_models_are_known_waits_for_them(
+    visit: Callable[..., Any], server: Server, image: Path
+) -> None:
+    page = visit(server)
+    held: list[Any] = []
+    known = threading.Event()
+    page.route("**/model/info", lambda route: route.continue_() if known.is_set() else held.append(route))
+    page.reload()
+    page.wait_for_selector("#server[data-state=ready]")
+    drop(page, "one.png", image.read_bytes())
+    wait_for(page, "waiting")
+    known.set()
+    for each in held:
+        each.continue_()
+    expect(page.locator("#heat")).to_be_visible()
+    assert page.locator("#model").input_value() == "chest"
+
+
 def test_what_is_no_picture_is_told_apart_from_a_fault(visit: Callable[..., Any], server: Server) -> None:
     page = visit(server)
     page.wait_for_selector("#server[data-state=ready]")
