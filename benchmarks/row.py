@@ -76,7 +76,7 @@ class Row(msgspec.Struct, frozen=True):
     @property
     def runs_as(self) -> str:
         """The precision, and where it is not ONNX Runtime's or OpenVINO's CPU the device: ``fp16 on CUDA``."""
-        device = (self.device or "CPU").partition(" on ")[0].removesuffix("ExecutionProvider")
+        device = (self.device or "CPU").partition(" on ")[0].replace("ExecutionProvider", "")
         return self.precision if device.upper() == "CPU" else f"{self.precision} on {device}"
 
     @property

@@ -136,6 +136,7 @@ def load_cuda(files: Sequence[Path], precision: str, threads: int, tensors: Sequ
         raise EngineError(f"ONNX Runtime's CUDA provider does not execute {precision}; use TensorRT for it")
     gpu = _gpu(_CUDA)
     options = {"use_tf32": str(int(precision == "tf32"))}
+    runs_by = _CUDA
     try:
         session = _session(_CUDA, {**options, "enable_cuda_graph": "1"}, files, threads, tensors)
     except EngineAbsent:
@@ -143,8 +144,9 @@ def load_cuda(files: Sequence[Path], precision: str, threads: int, tensors: Sequ
     except EngineError:
         # What has no CUDA graph is refused before it is told why: without one it is told what would run elsewhere.
         session = _session(_CUDA, options, files, threads, tensors)
+        runs_by += " without CUDA graphs"
     ran = "fp32" if precision == "tf32" and int(gpu.capability.partition(".")[0]) < _TF32_SINCE else precision
-    return OnnxRuntimeGpuEngine(session, _executed(_CUDA, gpu, ran, threads))
+    return OnnxRuntimeGpuEngine(session, _executed(runs_by, gpu, ran, threads))
 
 
 def load_tensorrt(
@@ -202,8 +204,8 @@ def _gpu(provider: str) -> Gpu:
     return gpu
 
 
-def _executed(provider: str, gpu: Gpu, precision: str, threads: int) -> Executed:
-    return Executed(f"onnxruntime {ort.__version__}", f"{provider} on {gpu.name}", precision, threads)
+def _executed(runs_by: str, gpu: Gpu, precision: str, threads: int) -> Executed:
+    return Executed(f"onnxruntime {ort.__version__}", f"{runs_by} on {gpu.name}", precision, threads)
 
 
 def _profile(files: Sequence[Path]) -> dict[str, str]:

@@ -23,14 +23,22 @@ _ON_GPU = {"fp32": "f32", "fp16": "f16", "int8": "f32", "int8-fp16": "f16"}
 _ON_NPU = {"fp16": "f16", "int8-fp16": "f16"}
 _ON_AUTO = {"fp32": "f32", "int8": "f32"}
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+# No classifier takes longer on a GPU or NPU; one that is lost may never answer.
+_LIMIT_S = 20.0
+# Requests that did not return: what frees one waits for it.
+_HUNG: list[ov.InferRequest] = []
 
 
 class OpenVinoEngine:
     """One compiled model and a pool of infer requests, one for each thread that is inside ``run``."""
 
-    def __init__(self, model: ov.CompiledModel, executed: Executed, *, single: bool = False) -> None:
+    def __init__(
+        self, model: ov.CompiledModel, executed: Executed, *, single: bool = False, limit_s: float | None = None
+    ) -> None:
         self._model: ov.CompiledModel | None = model
         self._single = single
+        self._limit_s = limit_s
+        self._refuses = ""
         self._idle: LifoQueue[ov.InferRequest] = LifoQueue()
         self.executed = executed
 
@@ -44,23 +52,43 @@ class OpenVinoEngine:
         model, idle = self._model, self._idle
         if model is None:
             raise EngineError("the OpenVINO engine was closed")
+        if self._refuses:
+            raise EngineError(self._refuses)
         try:
             request = idle.get_nowait()
         except Empty:
             request = model.create_infer_request()
         try:
             parts = [batch[place : place + 1] for place in range(len(batch))] if self._single else [batch]
-            found = [_infer(request, part, len(model.outputs)) for part in parts]
-            return [np.concatenate(each) for each in zip(*found, strict=True)] if self._single else found[0]
+            found = [self._infer(request, part, len(model.outputs)) for part in parts]
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO could not run the model ({_first_line(error)})") from error
-        finally:
             idle.put(request)
+            raise EngineError(f"OpenVINO could not run the model ({_first_line(error)})") from error
+        idle.put(request)
+        return [np.concatenate(each) for each in zip(*found, strict=True)] if self._single else found[0]
 
     def close(self) -> None:
         """Free the model."""
         self._idle = LifoQueue()
         self._model = None
+
+    def _infer(
+        self, request: ov.InferRequest, batch: npt.NDArray[np.float32], outputs: int
+    ) -> list[npt.NDArray[np.float32]]:
+        """Each output is copied: the request's own buffers are overwritten by its next use.
+
+        Raises:
+            EngineError: the device gave no answer in time; it is asked for no other.
+        """
+        if self._limit_s is None:
+            request.infer([batch], share_inputs=True)
+        else:
+            request.start_async([batch], share_inputs=True)
+            if not request.wait_for(round(self._limit_s * 1000)):
+                _HUNG.append(request)
+                self._refuses = f"the {self.executed.device} gave no answer in {self._limit_s:g} s; restart the machine"
+                raise EngineError(self._refuses)
+        return [np.array(request.get_output_tensor(place).data) for place in range(outputs)]
 
 
 def load(files: Sequence[Path], precision: str, threads: int, tensors: Sequence[str] = ()) -> OpenVinoEngine:
@@ -168,7 +196,9 @@ def _load(
         compiled = core.compile_model(model, device, {"PERFORMANCE_HINT": "LATENCY", **config})
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot load the model ({_first_line(error)})") from error
-    return OpenVinoEngine(compiled, _executed(compiled, device, precision, threads), single=single)
+    executed = _executed(compiled, device, precision, threads)
+    limit_s = None if executed.device.startswith("CPU") else _LIMIT_S
+    return OpenVinoEngine(compiled, executed, single=single, limit_s=limit_s)
 
 
 def _executed(compiled: ov.CompiledModel, device: str, precision: str, threads: int) -> Executed:
@@ -197,12 +227,6 @@ def _precision(asked: str, ran: str, has_int8: bool) -> str:
     if not asked.startswith("int8") or not has_int8:
         return _NAMES[ran]
     return "int8" if ran == "f32" else f"int8-{_NAMES[ran]}"
-
-
-def _infer(request: ov.InferRequest, batch: npt.NDArray[np.float32], outputs: int) -> list[npt.NDArray[np.float32]]:
-    """Each output is copied: the request's own buffers are overwritten by its next use."""
-    found = request.infer([batch], share_inputs=True)
-    return [np.array(found[place]) for place in range(outputs)]
 
 
 def _has_int8(compiled: ov.CompiledModel) -> bool:

@@ -53,6 +53,20 @@ def test_a_device_of_fixed_shapes_takes_a_batch_image_by_image(tmp_path: Path) -
     assert flat.shape == (5, 3)
 
 
+def test_an_openvino_device_that_gives_no_answer_is_waited_for_once(tmp_path: Path) -> None:
+    """The CPU in its place, which is given no time at all for a great many images."""
+    compiled = ov.Core().compile_model(write_means(tmp_path / "model.onnx", size=64), "CPU")
+    executed = Executed("openvino", "GPU.0", "fp16", 1)
+    engine = openvino_engine.OpenVinoEngine(compiled, executed, limit_s=20.0)
+    assert np.allclose(engine.run(images(3, 0, 64)), on_the_cpu(tmp_path / "model.onnx", images(3, 0, 64)), atol=1e-5)
+    engine = openvino_engine.OpenVinoEngine(compiled, executed, limit_s=0.0)
+    for count in (3000, 1):
+        with pytest.raises(EngineError, match=r"^the GPU\.0 gave no answer in 0 s; restart the machine$"):
+            engine.run(images(count, 0, 64))
+    engine.close()
+    openvino_engine._HUNG.pop().wait()
+
+
 def test_without_a_gpu_its_engines_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime_gpu, "this_gpu", lambda: None)
     monkeypatch.setattr(onnxruntime_gpu, "why_no_gpu", lambda: "no NVIDIA driver")
@@ -170,6 +184,11 @@ def test_what_cuda_graphs_refuse_is_told_by_operator_and_layer(tmp_path: Path, m
     with pytest.raises(EngineError, match=r"CUDAExecutionProvider does not take GlobalAveragePool"):
         load_engine("onnxruntime-cuda", [model], "fp32", 1)
     assert [settings["use_tf32"] for settings in tries] == ["0", "0"]
+    # Where all of it runs on the GPU, and only the graph is refused.
+    monkeypatch.setattr(onnxruntime_gpu, "check_assignment", lambda session, provider: None)
+    engine = load_engine("onnxruntime-cuda", [model], "fp32", 1)
+    assert engine.executed.device == "CUDAExecutionProvider without CUDA graphs on Fake GPU"
+    engine.close()
 
 
 def test_a_damaged_plan_of_the_tensorrt_provider_is_built_again(
