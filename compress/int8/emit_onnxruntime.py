@@ -109,7 +109,7 @@ def _weigh(insertion: Insertion, layer: onnx.NodeProto, limit: int) -> None:
         insertion.weight(layer, limit)
         return
     bias = onnx.numpy_helper.to_array(insertion.graph.constants[layer.input[2]]).astype(np.float64).reshape(-1)
-    scale = insertion.weight(layer, limit, np.abs(bias) / (source * _BIAS_ROOM)).scale
+    scale = insertion.weight(layer, limit, np.abs(bias) / (source * _BIAS_ROOM))
     insertion.bias(layer, source * scale.astype(np.float64))
 
 

@@ -108,8 +108,10 @@ class Insertion:
         """Of a node's input that was quantized, of one grid."""
         return self._scales[node.input[index]]
 
-    def weight(self, layer: onnx.NodeProto, limit: int, least: npt.NDArray[np.float64] | None = None) -> Grid:
-        """Quantize a layer's weight to -limit to limit, symmetric, a grid for each output.
+    def weight(
+        self, layer: onnx.NodeProto, limit: int, least: npt.NDArray[np.float64] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Quantize a layer's weight to -limit to limit, symmetric, and return the scale of each output.
 
         Args:
             layer: of the graph.
@@ -121,21 +123,22 @@ class Insertion:
         across = tuple(other for other in range(weight.ndim) if other != axis)
         scale = np.abs(weight).max(axis=across) / limit
         scale = _positive(scale if least is None else np.maximum(scale, least))
-        grid = Grid(scale, np.zeros(scale.shape, np.int8))
         key = (name, axis, scale.tobytes())
         if key not in self._done:
             shape = [-1 if other == axis else 1 for other in range(weight.ndim)]
             levels = np.clip(np.rint(weight / scale.reshape(shape)), -limit, limit).astype(np.int8)
-            self._done[key] = self._constant(name, levels, grid, axis)
+            # ONNX Runtime has a product without this zero point run in floats.
+            zero_point = np.zeros(scale.shape, np.int8)
+            self._done[key] = self._constant(name, axis, quantized=levels, scale=scale, zero_point=zero_point)
         layer.input[1] = self._done[key]
-        return grid
+        return scale
 
     def bias(self, layer: onnx.NodeProto, scale: npt.NDArray[np.float64]) -> None:
         """Quantize a layer's bias to 32 bits on the given scales (outputs,)."""
         bias = onnx.numpy_helper.to_array(self.graph.constants[layer.input[2]]).astype(np.float64).reshape(-1)
         levels = np.rint(bias / scale).astype(np.int32)
-        grid = Grid(scale.astype(np.float32), np.zeros(scale.shape, np.int32))  # pyright: ignore  # of a bias
-        layer.input[2] = self._constant(f"{layer.output[0]}_bias", levels, grid, 0)
+        name = f"{layer.output[0]}_bias"
+        layer.input[2] = self._constant(name, 0, quantized=levels, scale=scale.astype(np.float32))
 
     def model(self) -> onnx.ModelProto:
         """The changed model, its nodes in order, without the constants nothing reads any longer."""
@@ -153,6 +156,8 @@ class Insertion:
         kept = [tensor for tensor in graph.initializer if tensor.name in used]
         del graph.initializer[:]
         graph.initializer.extend(kept)
+        # Shapes of the float graph, which engines find by themselves.
+        del graph.value_info[:]
         return self.graph.model
 
     def _grid(self, tensor: str, per_channel: bool) -> Grid:
@@ -174,22 +179,17 @@ class Insertion:
         attributes: dict[str, Any] = {"axis": 1} if grid.scale.ndim else {}
         for kind, source, made in (("Quantize", tensor, quantized), ("Dequantize", quantized, restored)):
             self._after[tensor].append(
-                onnx.helper.make_node(f"{kind}Linear", [source, scale, zero_point], [made], name=made, **attributes)
+                onnx.helper.make_node(f"{kind}Linear", [source, scale, zero_point], [made], **attributes)
             )
         return restored
 
-    def _constant(self, name: str, levels: npt.NDArray[np.integer], grid: Grid, axis: int) -> str:
-        quantized, restored, scale, zero_point = (
-            self._new(f"{name}_{end}") for end in ("quantized", "restored", "scale", "zero_point")
-        )
-        self._add(quantized, levels)
-        self._add(scale, grid.scale)
-        self._add(zero_point, grid.zero_point)
-        self._first.append(
-            onnx.helper.make_node(
-                "DequantizeLinear", [quantized, scale, zero_point], [restored], name=restored, axis=axis
-            )
-        )
+    def _constant(self, name: str, axis: int, **parts: npt.NDArray[np.generic]) -> str:
+        """What a DequantizeLinear makes of ``quantized``, ``scale`` and ``zero_point``, which is 0 if not given."""
+        inputs = [self._new(f"{name}_{part}") for part in parts]
+        for each, array in zip(inputs, parts.values(), strict=True):
+            self._add(each, array)
+        restored = self._new(f"{name}_restored")
+        self._first.append(onnx.helper.make_node("DequantizeLinear", inputs, [restored], axis=axis))
         return restored
 
     def _add(self, name: str, values: npt.NDArray[np.generic]) -> None:
