@@ -59,10 +59,14 @@ class Error(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Any request that has no answer. ``request`` is in the server's log too."""
+    """Any request that has no answer. ``request`` is in the server's log too.
+
+    ``preview``: as of an :class:`Answer`, of an image that was read and refused.
+    """
 
     error: Error
     request: str = ""
+    preview: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -86,7 +86,7 @@ def _routes(service: Service) -> FastAPI:
         (found,) = await _predict(service, request, "file", 1)
         if isinstance(found, Answer):
             return _json(found)
-        raise ServingError(found.error.kind, found.error.message, found.error.why)
+        raise ServingError(found.error.kind, found.error.message, found.error.why, found.preview)
 
     @app.post("/predict/batch", responses=_responses(_BATCH, *_FAILURES), openapi_extra=_asked("files"))
     async def predict_batch(request: Request) -> Response:
@@ -155,7 +155,7 @@ def _add_handlers(app: FastAPI) -> None:
             failure = failure_of(error)
         state = request.scope["state"]
         state["kind"] = failure.kind
-        return _json(Failure(failure.error, state["request"]), failure.status, failure.headers)
+        return _json(Failure(failure.error, state["request"], failure.preview), failure.status, failure.headers)
 
     async def gone(request: Request, _: Exception) -> Response:
         request.scope["state"]["kind"] = "gone"

@@ -45,12 +45,13 @@ _CODES: dict[Kind, int] = {
 
 
 class ServingError(Exception):
-    """A request that has no answer; ``why``: of an image."""
+    """A request that has no answer; ``why`` and ``preview``: of an image, as of a :class:`Failure`."""
 
-    def __init__(self, kind: Kind, message: str, why: Why | None = None) -> None:
+    def __init__(self, kind: Kind, message: str, why: Why | None = None, preview: str | None = None) -> None:
         super().__init__(message)
         self.kind: Kind = kind
         self.why = why
+        self.preview = preview
 
     @property
     def status(self) -> int:

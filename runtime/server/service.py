@@ -21,7 +21,6 @@ from ..errors import ImageError, MachineError
 from ..hardware import this_cpu
 from ..images import read_image
 from ..prediction import Prediction
-from ..preprocessing import Preprocessing
 from .admission import Admission, Ticket
 from .answers import Answer, Failure, Info, Limits, Ready, Why
 from .bodies import MAX_BATCH, Receive
@@ -160,7 +159,7 @@ class Service:
         failure = failure_of(error)
         if failure.kind == "fault":
             log_fault(request, error)
-        return Failure(failure.error, request)
+        return Failure(failure.error, request, failure.preview)
 
     def _answer(
         self, data: bytes, models: list[Model], explain: bool, preview: bool, request: str, queue_s: float
@@ -173,8 +172,12 @@ class Service:
         try:
             predictions = model.predict(data, explain)
         except ImageError as error:
-            self._audit(data, model, "refused", None, failure_of(error).kind, start)
-            raise
+            failure = failure_of(error)
+            self._audit(data, model, "refused", None, failure.kind, start)
+            if preview and failure.kind == "refused":
+                with suppress(ImageError, MachineError):  # what its header refuses is not drawn
+                    failure.preview = _preview(data, model)
+            raise failure from error
         except MachineError as error:
             self._audit(data, model, "failed", None, failure_of(error).kind, start)
             raise
@@ -182,7 +185,7 @@ class Service:
         self._audit(data, model, "answered", found, "", start)
         times = found.time_ms
         self.metrics.stages(queue_s, times["preprocess"] / 1e3, times["engine"] / 1e3)
-        seen = preview_of(data, model.members[0].bundle.manifest.preprocessing) if preview else None
+        seen = _preview(data, model) if preview else None
         total_ms = (queue_s + time.perf_counter() - start) * 1e3
         return Answer(
             model=model.name,
@@ -198,7 +201,7 @@ class Service:
             time_ms={"queue": round(queue_s * 1e3, 3), **times, "total": round(total_ms, 3)},
             heat=None if found.heat is None else _png(Image.fromarray(np.rint(found.heat * 255).astype(np.uint8))),
             explained=found.explained,
-            preview=None if seen is None else _png(seen),
+            preview=seen,
             request=request,
             whys=tuple(Why(reason.code, reason.values) for reason in found.reasons),
         )
@@ -231,13 +234,14 @@ class Service:
             ) from error
 
 
-def preview_of(data: bytes, preprocessing: Preprocessing) -> Image.Image:
-    """An image to look at: rendered as the bundle renders it, whole, and no larger than a screen shows."""
+def _preview(data: bytes, model: Model) -> str:
+    """An image to look at: rendered as the bundle renders it, whole, and no larger than a screen shows; as a PNG."""
+    preprocessing = model.members[0].bundle.manifest.preprocessing
     image = read_image(data, at_least=(PREVIEW_SIDE, PREVIEW_SIDE), dicom=preprocessing.dicom)
     mode = "L" if preprocessing.colour == "grey" else "RGB"
     image = image.convert(mode) if image.mode != mode else image.copy()
     image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.BOX, reducing_gap=None)
-    return image
+    return _png(image)
 
 
 def _png(image: Image.Image) -> str:

@@ -222,18 +222,16 @@ def test_an_engine_that_crashes_in_the_self_test_is_set_aside_and_nothing_else(
 def test_an_engine_that_is_closed_while_it_runs_ends_what_it_began(
     pristine_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from medcompress.runtime.engines import openvino_engine
-
     predictor = load(pristine_bundle, variant="openvino-fp32")
     engine = predictor._variants.running.engine
     batch = np.zeros((1, *predictor.bundle.manifest.preprocessing.shape), np.float32)
-    expected, real = engine.run(batch), openvino_engine._infer
+    expected, real = engine.run(batch), engine._infer  # type: ignore[attr-defined]
 
     def late(*given: object) -> list[np.ndarray]:
         predictor.close()
-        return real(*given)  # type: ignore[arg-type]
+        return real(*given)
 
-    monkeypatch.setattr(openvino_engine, "_infer", late)
+    monkeypatch.setattr(engine, "_infer", late)
     assert np.array_equal(engine.run(batch), expected)
     assert engine._idle.empty(), "a closed engine keeps no request, which would keep its model"  # type: ignore[attr-defined]
     with pytest.raises(EngineError, match="closed"):

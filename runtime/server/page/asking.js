@@ -77,7 +77,9 @@ export async function ask(file) {
         if ((await readiness()).state === "ready" && (broken += 1) >= BREAKS) return current() && end(mine, "failed");
         if (current()) await untilReady();
         break;
-      default: return end(mine, result.came, result);
+      default:
+        if (result.preview) await showDrawn(result.preview);
+        return current() && end(mine, result.came, result);
     }
     if (current()) show("waiting", { since: mine.since }, { cancel });
   }

@@ -60,8 +60,9 @@ export async function modelInfo() {
  * Ask for the answer to one picture.
  *
  * Returns `{came, ...}` with `came` one of: "answer" (and the `answer`), "refused", "unreadable", "large", "slow" and
- * "failed" (each with the server's `message`, its `kind`, and `why`, `{code, values}`, of a picture), "busy" (with
- * `after`, seconds), "away" (it starts or ends), "token", "gone" (no connection) and "cancelled".
+ * "failed" (each with the server's `message`, its `kind`, and of a picture `why`, `{code, values}`, and the `preview`
+ * of a refused one), "busy" (with `after`, seconds), "away" (it starts or ends), "token", "gone" (no connection) and
+ * "cancelled".
  */
 export async function predict(bytes, { model, preview, signal }) {
   const query = new URLSearchParams({ explain: "true", preview: String(preview) });
@@ -77,7 +78,7 @@ export async function predict(bytes, { model, preview, signal }) {
   const said = parsed(text);
   if (response.ok && said.probabilities) return { came: "answer", answer: said };
   return { came: CAME[said.error?.kind] ?? "failed", message: said.error?.message ?? "", kind: said.error?.kind ?? "",
-    why: said.error?.why ?? null, after: secondsOf(response.headers.get("Retry-After")) };
+    why: said.error?.why ?? null, preview: said.preview ?? null, after: secondsOf(response.headers.get("Retry-After")) };
 }
 
 // The server's kinds of failure; whatever is not named here is nothing the person at the page can mend.
