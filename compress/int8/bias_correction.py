@@ -143,7 +143,7 @@ class _Biases:
         scale = np.broadcast_to(of_input * of_weight, bias.shape).astype(np.float32)
         stored = _cast(np.rint(bias.astype(np.float64) / scale), np.dtype(np.int32))
         inputs = [self._constants.new(f"{name}_quantized", stored), self._constants.new(f"{name}_scale", scale)]
-        node = onnx.helper.make_node("DequantizeLinear", inputs, [name], f"{name}_DequantizeLinear", axis=0)
+        node = onnx.helper.make_node("DequantizeLinear", inputs, [name], axis=0)
         self._insert(layer, node)
         layer.input.append(name)
         return (stored * scale).astype(np.float32)
@@ -167,7 +167,7 @@ class _Biases:
         """A DequantizeLinear for one of its readers alone."""
         ours = onnx.NodeProto()
         ours.CopyFrom(dequantize)
-        ours.name = ours.output[0] = self._constants.free(f"{reader.output[0]}_bias")
+        ours.output[0] = self._constants.free(f"{reader.output[0]}_bias")
         self._constants.uses.update(ours.input)
         self._constants.uses[reader.input[place]] -= 1
         reader.input[place] = ours.output[0]

@@ -127,9 +127,9 @@ class Insertion:
         if key not in self._done:
             shape = [-1 if other == axis else 1 for other in range(weight.ndim)]
             levels = np.clip(np.rint(weight / scale.reshape(shape)), -limit, limit).astype(np.int8)
-            # ONNX Runtime has a product without this zero point run in floats.
-            zero_point = np.zeros(scale.shape, np.int8)
-            self._done[key] = self._constant(name, axis, quantized=levels, scale=scale, zero_point=zero_point)
+            # ONNX Runtime has a product whose weight has no zero point run in floats; a convolution needs none.
+            zero_point = {} if layer.op_type == "Conv" else {"zero_point": np.zeros(scale.shape, np.int8)}
+            self._done[key] = self._constant(name, axis, quantized=levels, scale=scale, **zero_point)
         layer.input[1] = self._done[key]
         return scale
 

@@ -78,7 +78,7 @@ def check_assignment(session: ort.InferenceSession, provider: str) -> None:
     for part in session.get_provider_graph_assignment_info() if _TELLS else ():
         work = [node for node in part.get_nodes() if node.op_type not in _SHAPE_WORK]
         if part.ep_name != provider and work:
-            others.setdefault(part.ep_name, []).extend(f"{node.op_type} ({node.name})" for node in work)
+            others.setdefault(part.ep_name, []).extend(f"{node.op_type} ({node.name or 'unnamed'})" for node in work)
     for name, layers in others.items():
         more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
         raise EngineError(f"the {provider} does not take {layers[0]}{more}, which would run on the {name}")

@@ -5,6 +5,7 @@ What is told as the device is what the compiled model says it runs on.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from queue import Empty, LifoQueue
@@ -23,21 +24,25 @@ _ON_GPU = {"fp32": "f32", "fp16": "f16", "int8": "f32", "int8-fp16": "f16"}
 _ON_NPU = {"fp16": "f16", "int8-fp16": "f16"}
 _ON_AUTO = {"fp32": "f32", "int8": "f32"}
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
-# No classifier takes longer on a GPU or NPU; one that is lost may never answer.
-_LIMIT_S = 20.0
-# Requests that did not return: what frees one waits for it.
-_HUNG: list[ov.InferRequest] = []
+# No classifier takes longer on a GPU or NPU, but for the first run of a shape; one that is lost may never answer.
+_LIMITS_S = 300.0, 20.0
 
 
 class OpenVinoEngine:
     """One compiled model and a pool of infer requests, one for each thread that is inside ``run``."""
 
     def __init__(
-        self, model: ov.CompiledModel, executed: Executed, *, single: bool = False, limit_s: float | None = None
+        self,
+        model: ov.CompiledModel,
+        executed: Executed,
+        *,
+        single: bool = False,
+        limits_s: tuple[float, float] | None = None,
     ) -> None:
         self._model: ov.CompiledModel | None = model
         self._single = single
-        self._limit_s = limit_s
+        self._limits_s = limits_s
+        self._shapes: set[tuple[int, ...]] = set()
         self._refuses = ""
         self._idle: LifoQueue[ov.InferRequest] = LifoQueue()
         self.executed = executed
@@ -80,14 +85,17 @@ class OpenVinoEngine:
         Raises:
             EngineError: the device gave no answer in time; it is asked for no other.
         """
-        if self._limit_s is None:
+        if self._limits_s is None:
             request.infer([batch], share_inputs=True)
         else:
+            limit_s = self._limits_s[batch.shape in self._shapes]
             request.start_async([batch], share_inputs=True)
-            if not request.wait_for(round(self._limit_s * 1000)):
-                _HUNG.append(request)
-                self._refuses = f"the {self.executed.device} gave no answer in {self._limit_s:g} s; restart the machine"
+            if not request.wait_for(round(limit_s * 1000)):
+                # Never freed: what frees it waits for it, at the end of the process too.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(request))
+                self._refuses = f"the {self.executed.device} gave no answer in {limit_s:g} s; restart the machine"
                 raise EngineError(self._refuses)
+            self._shapes.add(batch.shape)
         return [np.array(request.get_output_tensor(place).data) for place in range(outputs)]
 
 
@@ -197,8 +205,8 @@ def _load(
     except RuntimeError as error:
         raise EngineError(f"OpenVINO cannot load the model ({_first_line(error)})") from error
     executed = _executed(compiled, device, precision, threads)
-    limit_s = None if executed.device.startswith("CPU") else _LIMIT_S
-    return OpenVinoEngine(compiled, executed, single=single, limit_s=limit_s)
+    limits_s = None if executed.device.startswith("CPU") else _LIMITS_S
+    return OpenVinoEngine(compiled, executed, single=single, limits_s=limits_s)
 
 
 def _executed(compiled: ov.CompiledModel, device: str, precision: str, threads: int) -> Executed:

@@ -45,7 +45,7 @@ _CODES: dict[Kind, int] = {
 
 
 class ServingError(Exception):
-    """A request that has no answer; ``why`` and ``preview``: of an image, as of a :class:`Failure`."""
+    """A request that has no answer; ``why`` and ``preview`` of an image, as of a :class:`Failure`."""
 
     def __init__(self, kind: Kind, message: str, why: Why | None = None, preview: str | None = None) -> None:
         super().__init__(message)

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ..audit import AuditLog, answer_of, preprocessing_mark
-from ..errors import ImageError, MachineError
+from ..errors import ImageError, ImageRefused, MachineError
 from ..hardware import this_cpu
 from ..images import read_image
 from ..prediction import Prediction
@@ -159,11 +159,21 @@ class Service:
         failure = failure_of(error)
         if failure.kind == "fault":
             log_fault(request, error)
-        return Failure(failure.error, request, failure.preview)
+        return Failure(failure.error, request)
+
+    def _refusal(self, error: ImageError, data: bytes, model: Model, preview: bool, request: str) -> Failure:
+        """Of an image, which is shown where no member's DICOM policy refuses it."""
+        seen = None
+        if preview and isinstance(error, ImageRefused):
+            with suppress(ImageError, MachineError):
+                for member in model.members:
+                    member.bundle.manifest.preprocessing.decode(data)
+                seen = _preview(data, model)
+        return Failure(failure_of(error).error, request, seen)
 
     def _answer(
         self, data: bytes, models: list[Model], explain: bool, preview: bool, request: str, queue_s: float
-    ) -> Answer:
+    ) -> Answer | Failure:
         model = pick(models, data)
         if model.fault:
             # Another model is no answer to what was asked.
@@ -172,12 +182,8 @@ class Service:
         try:
             predictions = model.predict(data, explain)
         except ImageError as error:
-            failure = failure_of(error)
-            self._audit(data, model, "refused", None, failure.kind, start)
-            if preview and failure.kind == "refused":
-                with suppress(ImageError, MachineError):  # what its header refuses is not drawn
-                    failure.preview = _preview(data, model)
-            raise failure from error
+            self._audit(data, model, "refused", None, failure_of(error).kind, start)
+            return self._refusal(error, data, model, preview, request)
         except MachineError as error:
             self._audit(data, model, "failed", None, failure_of(error).kind, start)
             raise

@@ -9,8 +9,6 @@ import { say } from "./words.js";
 
 // Connections that break while the server says it is well, before the page gives up.
 const BREAKS = 3;
-// What is sent to a server that has not said yet how large a file it takes.
-const USUAL_LIMIT = 64 * 1024 * 1024;
 const SERVER_WORDS = { ready: "server.ready", starting: "server.starting", gone: "server.gone" };
 
 let info = null; // what the server said of itself: { models, limit }
@@ -45,22 +43,24 @@ export async function ask(file) {
   $("remove").hidden = false;
   const visible = await showFile(file);
   if (!current()) return;
-  const limit = info?.limit ?? USUAL_LIMIT;
   if (!file.size) return end(mine, "empty");
-  if (file.size > limit) return end(mine, "large", { bytes: file.size, limit });
-  let bytes;
-  try {
-    bytes = await file.arrayBuffer();
-  } catch {
-    return current() && end(mine, "lost");
-  }
+  let bytes = null;
   let broken = 0;
   while (current()) {
-    if (!info) await learn(); // a picture can be dropped before the server said which models there are
+    // A picture can be dropped before the server said which models there are, and how large a file it takes.
+    const known = info ?? (await learn());
     if (!current()) return;
-    const model = $("model").value;
-    const result = await predict(bytes, { model, preview: !visible, signal: mine.control.signal });
-    if (!current()) return;
+    let result = { came: known === "token" ? "token" : "away" };
+    if (info) {
+      if (file.size > info.limit) return end(mine, "large", { bytes: file.size, limit: info.limit });
+      try {
+        bytes ??= await file.arrayBuffer();
+      } catch {
+        return current() && end(mine, "lost");
+      }
+      result = await predict(bytes, { model: $("model").value, preview: !visible, signal: mine.control.signal });
+      if (!current()) return;
+    }
     switch (result.came) {
       case "answer": return answered(mine, result.answer);
       case "busy":

@@ -139,7 +139,7 @@ def test_damaged_graphs_are_refused(prepared: Path, ranges: Ranges, tmp_path: Pa
             check_form(path, kind)
 
     refused("7 bits", lambda: None, "avx2")
-    refused("zero point that is not 0", lambda: replace(path, "wide.w_zero_point", np.ones(8, np.int8)))
+    refused("zero point that is not 0", lambda: replace(path, "head.w_zero_point", np.ones(2, np.int8)))
     scale = constant(path, "wide.w_scale")
     refused("not one scale an output", lambda: replace(path, "wide.w_scale", scale[:1]))
     refused("not a positive number", lambda: replace(path, "wide.w_scale", scale * 0))

@@ -118,7 +118,7 @@ def test_damaged_graphs_are_refused(prepared: Path, ranges: Ranges, tmp_path: Pa
 
     refused("tensor gated is not quantized to signed", "gated_zero_point", lambda old: old.astype(np.uint8))
     refused("tensor gated is not quantized to signed", "gated_zero_point", lambda old: old + np.int8(3))
-    refused("weight of the layer wide has a zero point", "wide.w_zero_point", lambda old: old + np.int8(1))
+    refused("weight of the layer logits has a zero point", "head.w_zero_point", lambda old: old + np.int8(1))
     refused("weight of the layer wide is not within 8 bits", "wide.w_quantized", lambda old: old.astype(np.uint8))
     refused("gated has a scale", "gated_scale", lambda old: old * np.nan)
     model = emit(prepared, ranges, Plan())

@@ -57,14 +57,13 @@ def test_an_openvino_device_that_gives_no_answer_is_waited_for_once(tmp_path: Pa
     """The CPU in its place, which is given no time at all for a great many images."""
     compiled = ov.Core().compile_model(write_means(tmp_path / "model.onnx", size=64), "CPU")
     executed = Executed("openvino", "GPU.0", "fp16", 1)
-    engine = openvino_engine.OpenVinoEngine(compiled, executed, limit_s=20.0)
+    engine = openvino_engine.OpenVinoEngine(compiled, executed, limits_s=(20.0, 20.0))
     assert np.allclose(engine.run(images(3, 0, 64)), on_the_cpu(tmp_path / "model.onnx", images(3, 0, 64)), atol=1e-5)
-    engine = openvino_engine.OpenVinoEngine(compiled, executed, limit_s=0.0)
+    engine = openvino_engine.OpenVinoEngine(compiled, executed, limits_s=(0.0, 0.0))
     for count in (3000, 1):
         with pytest.raises(EngineError, match=r"^the GPU\.0 gave no answer in 0 s; restart the machine$"):
             engine.run(images(count, 0, 64))
     engine.close()
-    openvino_engine._HUNG.pop().wait()
 
 
 def test_without_a_gpu_its_engines_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
