@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import openvino as ov
-from openvino._offline_transformations import apply_moc_transformations
 from openvino.op import Constant
 
 from ...runtime.errors import MachineError
@@ -26,8 +25,6 @@ from .ranges import Ranges
 _WEIGHTED = {"Convolution", "GroupConvolution", "MatMul"}
 _POOLINGS = {"MaxPool", "AveragePool"}
 _RESTORING = {"Convert", "Subtract", "Multiply", "Reshape"}
-# Of a level: what 32 bits round the ends of 256 by.
-_OFF = 1e-3
 
 
 def emit(prepared: Path, ranges: Ranges, plan: Plan, kind: Kind) -> onnx.ModelProto:
@@ -78,8 +75,6 @@ def write(model: onnx.ModelProto, path: Path, kind: Kind, *, float_layers: tuple
     except RuntimeError as error:
         reason = [line.strip() for line in str(error).splitlines() if line.strip()][-1][:300]
         raise MachineError(f"{path.name}: OpenVINO cannot convert the network ({reason})") from error
-    # What every CPU would do to it each time it is loaded, as OpenVINO's own converter does; constants stay in 8 bits.
-    apply_moc_transformations(converted, cf=False, smart_reshape=False)
     ov.save_model(converted, path, compress_to_fp16=False)
     check_form(path, kind, layers=expected)
     return [path, path.with_suffix(".bin")]
@@ -101,8 +96,8 @@ def check_form(path: Path, kind: Kind, *, layers: int | None = None) -> None:
     for op in ov.Core().read_model(path).get_ops():
         name = f"{path.name}: the layer {op.get_friendly_name().removesuffix('/WithoutBiases')}"
         if op.get_type_name() == "FakeQuantize":
-            if op.get_attributes()["levels"] != 256 or not _has_zero(op):
-                raise MachineError(f"{path.name}: {op.get_friendly_name()} does not quantize to 256 levels with a 0")
+            if op.get_attributes()["levels"] != 256 or _reader(op) != "u8":
+                raise MachineError(f"{path.name}: {op.get_friendly_name()} does not quantize to unsigned 8 bits")
         elif op.get_type_name() in _WEIGHTED and (weight := _stored(op.input_value(1).get_node())) is not None:
             found += 1
             _check_weight(name, op, weight, limit)
@@ -153,8 +148,7 @@ def _is_quantized(node: ov.Node) -> bool:
     return end.get_type_name() == "FakeQuantize"
 
 
-def _has_zero(op: ov.Node) -> bool:
-    """Whether one of a FakeQuantize's levels is 0, as which a convolution pads."""
-    low, high = (op.input_value(index).get_node().get_data().astype(np.float64) for index in (3, 4))
-    place = -255 * low / (high - low)
-    return bool((np.abs(place - np.rint(place)) < _OFF).all() and place.min() >= -_OFF and place.max() <= 255 + _OFF)
+def _reader(op: ov.Node) -> str:
+    """The type a FakeQuantize's answer is turned into by what reads it."""
+    kinds = {reader.get_node().get_element_type().get_type_name() for reader in op.output(0).get_target_inputs()}
+    return kinds.pop() if len(kinds) == 1 else ""
