@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -103,6 +105,14 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Decision], Bun
         return Bundle(Path(), manifest, "ab" * 32)
 
     return made
+
+
+@pytest.fixture(autouse=True)
+def _dcmtks_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pynetdicom's commands have the names of dcmtk's, and come first where the environment is activated."""
+    own = str(Path(sys.executable).parent)
+    path = [place for place in os.environ["PATH"].split(os.pathsep) if place != own]
+    monkeypatch.setenv("PATH", os.pathsep.join(path))
 
 
 @pytest.fixture(scope="session")
