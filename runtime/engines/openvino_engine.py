@@ -88,7 +88,8 @@ class OpenVinoEngine:
         if self._limits_s is None:
             request.infer([batch], share_inputs=True)
         else:
-            limit_s = self._limits_s[batch.shape in self._shapes]
+            first_s, later_s = self._limits_s
+            limit_s = later_s if batch.shape in self._shapes else first_s
             request.start_async([batch], share_inputs=True)
             if not request.wait_for(round(limit_s * 1000)):
                 # Never freed: what frees it waits for it, at the end of the process too.
